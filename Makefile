@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint clean
+.DEFAULT_GOAL := test
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## The main job, end to end, on the real model.
+	$(BIN)/tenure demo
+
+test: $(STAMP)  ## Every test that needs no real model: under two minutes on two cores.
+	$(BIN)/pytest
+
+test-slow: $(STAMP)  ## Checks on the real model.
+	$(BIN)/pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-%: $(STAMP)  ## bench-loop, bench-engine, bench-ledger, bench-crash: one JSON object as the last line.
+	$(BIN)/tenure bench $*
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
