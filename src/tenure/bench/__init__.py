@@ -1,0 +1,1 @@
+"""Streams, worlds, metrics and attack suites that measure all of the above."""
