@@ -1,0 +1,1 @@
+"""Layer 1: what changes the prompt and never the weights."""

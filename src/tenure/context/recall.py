@@ -1,0 +1,116 @@
+"""Context: the seam between a request and what is remembered. First cut: verbatim statements found by BM25.
+
+`notice` says what of a turn to keep; `recall` chooses memories for a request and writes them into its messages.
+Neither calls a model. The runtime calls both; the store only keeps and searches.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tenure.config import ContextConfig
+from tenure.context.notice import replaces, statements
+from tenure.context.terms import content_terms, coverage
+from tenure.store.memories import Memories
+from tenure.types import Feedback, Memory, MemoryKind, Message, Scope, Turn
+
+NUM_CANDIDATES = 24
+SHORT_QUESTION_TERMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """New memories, and (old id, new id) of those that a new one supersedes."""
+
+    memories: tuple[Memory, ...]
+    superseded: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The memories chosen for a request, and its messages with them written in."""
+
+    memories: tuple[Memory, ...]
+    messages: tuple[Message, ...]
+
+
+class Context:
+    """Layer 1 over one store."""
+
+    def __init__(self, memories: Memories, settings: ContextConfig) -> None:
+        self._memories = memories
+        self._settings = settings
+
+    def notice(self, turn: Turn) -> Noticed:
+        """What a turn's last user message tells, and which earlier memories of the same scope it replaces."""
+        if not turn.learnable:
+            return Noticed((), ())
+        said = next((m.content for m in reversed(turn.messages) if m.role == "user"), "")
+        return self._keep(statements(said), turn.id, turn.scope, turn.created_at)
+
+    def notice_feedback(self, feedback: Feedback) -> Noticed:
+        """A worded correction or demonstration is remembered like a statement."""
+        texts = statements(feedback.text) or ((feedback.text,) if feedback.text.strip() else ())
+        return self._keep(texts, feedback.id, feedback.scope, feedback.created_at)
+
+    def _keep(self, texts: Sequence[str], source_id: str, scope: Scope, at: float) -> Noticed:
+        kept, superseded = [], []
+        for text in texts:
+            memory = Memory(
+                id=f"mem_{uuid.uuid4().hex}",
+                scope=scope,
+                kind=MemoryKind.FACT,
+                text=text,
+                source_ids=(source_id,),
+                recorded_at=at,
+                valid_from=at,
+            )
+            kept.append(memory)
+            for old in self._memories.search(text, scope, limit=NUM_CANDIDATES):
+                if old.superseded_by is None and replaces(text, old.text):
+                    superseded.append((old.id, memory.id))
+        return Noticed(tuple(kept), tuple(superseded))
+
+    def recall(self, scope: Scope, messages: Sequence[Message], *, count_tokens: Callable[[str], int]) -> Recall:
+        """Choose memories for the last user message and write them in front of it.
+
+        `count_tokens` measures a text in the model's tokens; the chosen memories stay within the settings' token limit.
+        """
+        query = _query(messages)
+        wanted = content_terms(query)
+        chosen: list[Memory] = []
+        spent = 0
+        for memory in self._ranked(wanted, query, scope):
+            cost = count_tokens(memory.text)
+            if len(chosen) < self._settings.max_memories and spent + cost <= self._settings.max_tokens:
+                chosen.append(memory)
+                spent += cost
+        chosen.reverse()  # the best one stands nearest to the question
+        return Recall(tuple(chosen), _with_notes(messages, chosen))
+
+    def _ranked(self, wanted: dict[str, float], query: str, scope: Scope) -> list[Memory]:
+        found = self._memories.search(query, scope, limit=NUM_CANDIDATES) if wanted else ()
+        current = [m for m in found if m.superseded_by is None]
+        scored = [replace(m, score=coverage(wanted, content_terms(m.text))) for m in current]
+        best = max((m.score for m in scored), default=0.0)
+        floor = max(self._settings.min_score, 0.6 * best)
+        return sorted((m for m in scored if m.score >= floor), key=lambda m: (-m.score, -m.recorded_at))
+
+
+def _query(messages: Sequence[Message]) -> str:
+    """The last user message; with the one before it when it says too little on its own ("And its code?")."""
+    said = [m.content for m in messages if m.role == "user"]
+    if len(said) > 1 and len(content_terms(said[-1])) < SHORT_QUESTION_TERMS:
+        return f"{said[-2]} {said[-1]}"
+    return said[-1] if said else ""
+
+
+def _with_notes(messages: Sequence[Message], chosen: Sequence[Memory]) -> tuple[Message, ...]:
+    if not chosen:
+        return tuple(messages)
+    last = max(i for i, m in enumerate(messages) if m.role == "user")
+    notes = "\n".join(memory.text for memory in chosen)
+    marked = replace(messages[last], content=f"Notes:\n{notes}\n\n{messages[last].content}")
+    return (*messages[:last], marked, *messages[last + 1 :])
