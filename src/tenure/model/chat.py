@@ -1,0 +1,233 @@
+"""Words to tokens and back: chat templates, plain text, stop tokens, and text that streams out token by token.
+
+Control tokens are written by the template only: text of users, tools and memories that spells one (`<|im_end|>`) is
+encoded as ordinary text. Knows neither weights nor requests; called by the engine, the runtime, gates and the night.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jinja2
+from jinja2 import meta
+from tokenizers import Tokenizer, pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+from tenure.errors import InputError
+from tenure.model import tools as tool_text
+from tenure.types import Message
+
+# For base models without a template of their own: a transcript, as they saw many in pretraining. A base model doesn't
+# end its turn with a token, so `ChatFormat.stop_texts` ends it where the next speaker would begin.
+FALLBACK_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{{ {'user': 'User: ', 'assistant': 'Assistant: '}.get(message['role'], '') }}"
+    "{{ message['content'] | trim }}{{ '\n\n' if message['role'] == 'system' else '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+FALLBACK_STOPS = ("\nUser:", "\nAssistant:")
+
+# Tokens that end a turn in one family of models or another; a tokenizer names only one of its own as `eos`.
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
+
+LONGEST_CHARACTER_BYTES = 4
+
+
+class ChatFormat:
+    """How one model's conversations are written as tokens.
+
+    `stop_tokens` end a reply; `stop_texts` are further stop strings that only base models without a chat template need.
+    `template` is the template text really used, `beginning` the tokens that plain text starts with (Gemma's <bos>).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, stop_tokens: Iterable[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        own: Any = tokenizer.chat_template
+        named = own if isinstance(own, dict) else {"default": own or FALLBACK_TEMPLATE}
+        self.template = str(named.get("default") or next(iter(named.values())))
+        self.tool_template = str(named.get("tool_use", self.template))
+        self.stop_texts: tuple[str, ...] = () if own else FALLBACK_STOPS
+        self.knows_tools = "tools" in _variables(self.tool_template)
+        self.knows_system = self._keeps_system()
+        self.stop_tokens = frozenset(stop_tokens) | _turn_ends(tokenizer)
+        first = tokenizer("")["input_ids"][:1]
+        self.beginning: tuple[int, ...] = tuple(first) if first == [tokenizer.bos_token_id] else ()
+        # transformers switches `split_special_tokens` on the shared backend at each call, which other threads would
+        # see; a copy that is always switched on has no such moment.
+        self._plain: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._plain.encode_special_tokens = True
+        self._plain.no_truncation()
+        self.byte_table = _byte_table(tokenizer)
+
+    def encode(
+        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), reply: bool = True
+    ) -> list[int]:
+        """Tokens of a conversation; `reply` adds the header under which the model answers.
+
+        Templates that know tools get them as they are; for others they are written into the system message.
+        Raises InputError when there is no message or the template refuses the conversation.
+        """
+        if not messages:
+            raise InputError("the conversation has no messages; send at least one")
+        native = self.knows_tools
+        spoken = [replace(m, role="system") if m.role == "developer" else m for m in messages]
+        if not native:
+            spoken = tool_text.with_tools_as_text(spoken, tools)
+        if not self.knows_system:
+            spoken = _with_system_in_user(spoken)
+        return self._apply(spoken, tools if native else (), reply)
+
+    def _apply(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], reply: bool) -> list[int]:
+        try:
+            tokens: list[int] = self.tokenizer.apply_chat_template(
+                [_as_dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                chat_template=self.tool_template if tools else self.template,
+                add_generation_prompt=reply,
+                tokenize=True,
+                return_dict=False,
+                sanitize_control_tokens=True,
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            roles = [message.role for message in messages]
+            raise InputError(f"the model's chat template refuses a conversation of roles {roles}: {error}") from error
+        return tokens
+
+    def _keeps_system(self) -> bool:
+        mark = "keep-this-instruction"
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "system", "content": mark}, {"role": "user", "content": "x"}],
+                chat_template=self.template,
+                tokenize=False,
+            )
+        except jinja2.TemplateError:
+            return False
+        return mark in text
+
+    def encode_text(self, text: str, *, begin: bool = False) -> list[int]:
+        """Tokens of plain text without any control token in it; `begin` puts `beginning` first."""
+        tokens: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return [*self.beginning, *tokens] if begin else tokens
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Text of tokens, control tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        text: str = self._plain.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def parse_tool_calls(self, text: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[dict[str, Any], ...]]:
+        """(content left, OpenAI tool calls) of a reply to a conversation that offered `tools`; see `tools.py`."""
+        return tool_text.parse_tool_calls(text, tool_text.tool_names(tools))
+
+
+class TextStream:
+    """Text of a reply, token by token; holds back a character until all its bytes are there.
+
+    The pieces of `push` and the last `flush` joined equal `ChatFormat.decode` of the same tokens.
+    """
+
+    def __init__(self, chat: ChatFormat) -> None:
+        self._chat = chat
+        self._bytes = codecs.getincrementaldecoder("utf8")("replace")
+        self._tokens: list[int] = []
+        self._told = ""
+
+    def push(self, token: int) -> str:
+        """The new text that `token` completes; often one word, sometimes nothing."""
+        table = self._chat.byte_table
+        if table is not None:
+            return self._bytes.decode(table[token]) if token < len(table) else ""
+        return self._push_by_decoding(token)
+
+    def _push_by_decoding(self, token: int) -> str:
+        """For tokenizers whose tokens have no bytes of their own: decode a short window again."""
+        self._tokens.append(token)
+        text = self._chat.decode(self._tokens)
+        pending = len(text) - len(text.rstrip("\ufffd"))
+        if 0 < pending < LONGEST_CHARACTER_BYTES or not text.startswith(self._told):
+            return ""
+        new = text[len(self._told) :]
+        # The last told token stays in the window: what a token reads as may depend on the one before it.
+        self._tokens = self._tokens[-1:]
+        self._told = self._chat.decode(self._tokens)
+        return new
+
+    def flush(self) -> str:
+        """What is still held back, with U+FFFD for a character that never became whole."""
+        if self._chat.byte_table is not None:
+            return self._bytes.decode(b"", final=True)
+        text, self._tokens, told, self._told = self._chat.decode(self._tokens), [], self._told, ""
+        return text[len(told) :]
+
+
+def _variables(template: str) -> set[str]:
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        return meta.find_undeclared_variables(environment.parse(template))
+    except jinja2.TemplateSyntaxError:  # a tag that only transformers knows, such as {% generation %}
+        return {"tools"} if "tools" in template else set()
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    special = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ends = {special[name] for name in TURN_ENDS if name in special}
+    return frozenset(ends if tokenizer.eos_token_id is None else ends | {tokenizer.eos_token_id})
+
+
+def _with_system_in_user(messages: Sequence[Message]) -> list[Message]:
+    """System messages joined and put before the first user message, for templates that have no place for them."""
+    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    spoken = [m for m in messages if m.role != "system"]
+    if not system:
+        return spoken
+    if spoken and spoken[0].role == "user":
+        return [Message("user", f"{system}\n\n{spoken[0].content}", name=spoken[0].name), *spoken[1:]]
+    return [Message("user", system), *spoken]
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    spoken: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name:
+        spoken["name"] = message.name
+    if message.tool_call_id:
+        spoken["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        spoken["tool_calls"] = [_call_for_template(call) for call in message.tool_calls]
+    return spoken
+
+
+def _call_for_template(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Templates want arguments as an object; the wire carries them as a string."""
+    function = call.get("function", call)
+    return {**call, "function": {**function, "arguments": tool_text.call_arguments(function)}}
+
+
+def _byte_table(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...] | None:
+    """The bytes of every token of a byte-level tokenizer (special tokens: none); None for other kinds."""
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
+    if decoder.get("type") != "ByteLevel":
+        return None
+    byte_of = _byte_alphabet()
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    words = tokenizer.get_vocab()
+    table = [b""] * (max(words.values()) + 1)
+    for word, i in words.items():
+        if i not in special:
+            known = all(letter in byte_of for letter in word)
+            table[i] = bytes(byte_of[letter] for letter in word) if known else word.encode("utf8")
+    return tuple(table)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's letters for bytes: printable Latin-1 stands for itself, the rest follows from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    shifted = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(shifted)}
+    assert set(byte_of) == set(pre_tokenizers.ByteLevel.alphabet())
+    return byte_of
