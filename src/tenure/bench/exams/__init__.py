@@ -1,0 +1,1 @@
+"""Exams that are generated from tables: the general suite. Knows nothing of what is examined."""
