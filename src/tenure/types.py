@@ -147,7 +147,8 @@ class Episode:
     """What a learner eats.
 
     `messages` is the student's prompt; `context` is privileged text that only the teacher sees; `target` is the reply
-    to learn (empty: the teacher writes it). `trust` in [0, 1] weights the loss. `kind` names how it was made.
+    to learn (empty: the teacher writes it); `answer` is the words of the source that a right reply must hold (empty:
+    not checkable). `trust` in [0, 1] weights the loss. `kind` names how it was made.
     """
 
     id: str
@@ -161,6 +162,7 @@ class Episode:
     reward: float | None = None
     kind: str = "question"
     held_out: bool = False
+    answer: str = ""
 
 
 # ---------------------------------------------------------------- artefacts and versions
@@ -293,15 +295,34 @@ class ItemResult:
     kl: float = 0.0
 
 
+class SuiteKind(StrEnum):
+    """What a suite is for; decides what it is compared with and what it must show."""
+
+    ACQUISITION = "acquisition"
+    RETENTION = "retention"
+    GENERAL = "general"
+    NEAR_MISS = "near-miss"
+    DRIFT = "drift"
+    GOLDEN = "golden"
+
+
 @dataclass(frozen=True, slots=True)
 class SuiteReport:
-    """Paired per-item results of one suite: the same items in the same order for all three."""
+    """Paired per-item results of one suite: the same items in the same order for each side.
+
+    A side that the suite's kind isn't compared with is empty (see `gates.examination.SIDES`). `forced` is the version
+    with its modules on for every request. `required`, `delta` and `max_broken` are a golden suite's own terms.
+    """
 
     suite: str
     version: tuple[ItemResult, ...]
     champion: tuple[ItemResult, ...]
     anchor: tuple[ItemResult, ...]
     forced: tuple[ItemResult, ...] = ()
+    kind: SuiteKind = SuiteKind.GOLDEN
+    required: bool = False
+    delta: float | None = None
+    max_broken: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +347,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of a verdict. `lower`/`upper` bound `value` one-sidedly at 1 - alpha; `threshold` must be cleared."""
+    """One line of a verdict. `lower`/`upper` bound `value` one-sidedly at 1 - alpha; `threshold` must be cleared.
+
+    `required`: insufficient evidence here keeps the verdict from passing; else it is reported only. A failed check
+    fails the verdict either way.
+    """
 
     suite: str
     name: str
@@ -341,6 +366,7 @@ class Check:
     num_fixed: int = 0
     num_broken: int = 0
     reason: str = ""
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

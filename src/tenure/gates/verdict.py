@@ -1,0 +1,64 @@
+"""The verdict: from a report and a policy to passed, failed or insufficient evidence, with every reason. Pure.
+
+Lives here: the order of the checks' outcomes. Knows no model, store or clock: the same report, policy and night give
+the same verdict. Called by the night, `tenure gate` and the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tenure.config import GateConfig
+from tenure.gates.checks import CHECKS, Standard, check_pairing
+from tenure.gates.examination import SIDES
+from tenure.gates.statistics import alpha_of_night
+from tenure.types import Check, Outcome, Report, SuiteKind, Verdict
+
+REQUIRED = frozenset({SuiteKind.ACQUISITION, SuiteKind.GENERAL, SuiteKind.NEAR_MISS, SuiteKind.DRIFT})
+
+
+def judge(
+    report: Report, policy: GateConfig, *, night_index: int = 1, required: Collection[SuiteKind] = REQUIRED
+) -> Verdict:
+    """Judge exactly the version that the report names.
+
+    `night_index` counts judgements since the anchor was pinned (from 1) and sets the alpha that this one may spend.
+    `required` are the kinds of suite without which nothing passes; leave out acquisition for a version that only drops
+    something. Any failed check fails the verdict; else any insufficient one among the required leaves it insufficient.
+
+    Raises GateError when a suite's results aren't paired.
+    """
+    for suite in report.suites:
+        check_pairing(suite, sorted(SIDES[suite.kind]))
+    standard = Standard(policy, alpha_of_night(policy.alpha, night_index), frozenset(required))
+    checks = tuple(check for make in CHECKS for check in make(report, standard))
+    return Verdict(
+        version=report.version,
+        champion=report.champion,
+        anchor=report.anchor,
+        outcome=_outcome(checks),
+        checks=checks,
+        reasons=_reasons(report, checks),
+        alpha=standard.alpha,
+    )
+
+
+def _outcome(checks: tuple[Check, ...]) -> Outcome:
+    if any(check.outcome is Outcome.FAILED for check in checks):
+        return Outcome.FAILED
+    if not checks or any(check.required and check.outcome is not Outcome.PASSED for check in checks):
+        return Outcome.INSUFFICIENT
+    return Outcome.PASSED
+
+
+def _reasons(report: Report, checks: tuple[Check, ...]) -> tuple[str, ...]:
+    """What failed first, then what lacks evidence, then what passed; and what was never asked."""
+    order = (Outcome.FAILED, Outcome.INSUFFICIENT, Outcome.PASSED)
+    ranked = sorted(checks, key=lambda check: (order.index(check.outcome), not check.required))
+    said = [f"{check.outcome.value}: {check.suite}, {check.name}: {check.reason}" for check in ranked]
+    if not any(suite.kind is SuiteKind.RETENTION and suite.version for suite in report.suites):
+        said.append("note: no earlier learning was asked about")
+    for suite in report.suites:
+        if suite.kind is SuiteKind.GENERAL and not suite.forced:
+            said.append(f"note: {suite.suite} wasn't asked with the modules forced on")
+    return tuple(said)
