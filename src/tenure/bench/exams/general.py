@@ -1,8 +1,8 @@
 """The general suite: multiple-choice items of common knowledge, made from the tables beside this file.
 
 `python -m tenure.bench.exams.general FILE` writes the suite; the copy that the gates read is checked against it by a
-test. It was written before the synthesiser and shares nothing with it. Knows no model: what a base model scores in each family is
-in docs/exams.md.
+test. It was written before the synthesiser and shares nothing with it. Knows no model: what a base model
+scores in each family is in docs/exams.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tenure.bench.exams.tables import PAIRS, Pairs, Rows
 from tenure.types import ChoiceItem
 
 SEED = 20261124
+MOST_PER_FAMILY = 18  # a gate pays for every item three times
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -41,6 +42,7 @@ def items(seed: int = SEED) -> list[ChoiceItem]:
     rng = random.Random(seed)
     suite: list[ChoiceItem] = []
     for family, drafts in families(rng):
+        drafts = drafts[:MOST_PER_FAMILY]
         places = [i % 4 for i in range(len(drafts))]
         rng.shuffle(places)
         for number, (draft, place) in enumerate(zip(drafts, places, strict=True)):
@@ -65,7 +67,6 @@ def families(rng: random.Random) -> Iterator[tuple[str, list[Draft]]]:
     yield "subtraction", differences(rng)
     yield "multiplication", products(rng)
     yield "sequences", sequences(rng)
-    yield "comparison", comparisons(rng)
     yield "calendar", calendar(rng)
     yield "units", units(rng)
     yield "shapes", shapes(rng)
@@ -84,10 +85,8 @@ def from_pairs(table: Pairs, rng: random.Random) -> list[Draft]:
     examples = [(table.question.format(key), value) for key, value in rows[:2]]
     drafts = []
     for number, (key, right) in enumerate(rows[2:]):
-        if number % 2:
-            prompt = table.completion.format(key)
-        else:
-            prompt = question_form(examples, table.question.format(key))
+        question = question_form(examples, table.question.format(key))
+        prompt = table.completion.format(key) if number % 2 else question
         drafts.append(Draft(prompt, right, near(right, values, rng)))
     return drafts
 
@@ -117,22 +116,23 @@ def around(right: int, rng: random.Random, spread: int = 9) -> tuple[str, ...]:
 
 
 def sums(rng: random.Random) -> list[Draft]:
-    """a + b with a result below 40."""
-    seen = rng.sample([(a, b) for a in range(2, 20) for b in range(2, 20) if a != b], 22)
-    drafts = []
-    for number, (a, b) in enumerate(seen):
-        prompt = f"2 + 3 = 5\n4 + 7 = 11\n{a} + {b} =" if number % 2 else f"{a} plus {b} is equal to"
-        drafts.append(Draft(prompt, str(a + b), around(a + b, rng)))
-    return drafts
+    """a + b with two small numbers, after two solved sums."""
+    seen = rng.sample(
+        [(a, b) for a in range(2, 10) for b in range(1, 10) if a != b and (a, b) not in ((2, 3), (7, 4))], 22
+    )
+    return [Draft(f"2 + 3 = 5\n7 + 4 = 11\n{a} + {b} =", str(a + b), around(a + b, rng, 20)) for a, b in seen]
 
 
 def differences(rng: random.Random) -> list[Draft]:
-    """a - b with a positive result."""
-    seen = rng.sample([(a, b) for a in range(6, 20) for b in range(2, 10) if a - b > 1], 22)
+    """Take one, two or three away, told as a little story."""
+    things = ("apples", "coins", "books", "eggs", "cookies", "birds", "pencils", "balls")
+    seen = rng.sample([(a, b) for a in range(3, 11) for b in (1, 2, 3) if a - b > 1], 18)
     drafts = []
     for number, (a, b) in enumerate(seen):
-        prompt = f"5 - 1 = 4\n13 - 3 = 10\n{a} - {b} =" if number % 2 else f"{a} minus {b} is equal to"
-        drafts.append(Draft(prompt, str(a - b), around(a - b, rng)))
+        thing = things[number % len(things)]
+        right, wrong = NUMBERS[a - b], [NUMBERS[n] for n in range(1, 11) if n not in (a - b, a, b)]
+        prompt = f"Five {thing} minus one is four {thing}. {NUMBERS[a].capitalize()} {thing} minus {NUMBERS[b]} is"
+        drafts.append(Draft(prompt, right, tuple(rng.sample(wrong, 3))))
     return drafts
 
 
@@ -160,27 +160,6 @@ def sequences(rng: random.Random) -> list[Draft]:
                 f"{text},", NUMBERS[start + 4], near(NUMBERS[start + 4], NUMBERS[1:start] + NUMBERS[start + 5 :], rng)
             )
         )
-    return drafts
-
-
-def comparisons(rng: random.Random) -> list[Draft]:
-    """The larger or smaller of two things that everybody knows the size of."""
-    larger = (
-        *("an elephant>a mouse", "a house>a shoe", "a whale>a goldfish", "the Sun>the Moon", "a bus>a bicycle"),
-        *("a city>a village", "an ocean>a pond", "a tree>a flower", "a lion>a cat", "a mountain>a hill"),
-        *("a planet>a football", "a ship>a canoe", "a melon>a cherry", "a horse>a rabbit", "a forest>a garden"),
-        *("a truck>a bicycle", "a castle>a cottage", "an eagle>a sparrow", "a shark>a sardine", "a cow>a chicken"),
-        *("a week>a day", "a year>a month"),
-    )
-    examples = [("Which is larger, a dog or an ant?", "a dog"), ("Which is larger, a cup or a bathtub?", "a bathtub")]
-    drafts = []
-    for number, row in enumerate(larger):
-        big, small = row.split(">")
-        first, second = (big, small) if rng.random() < 0.5 else (small, big)
-        others = rng.sample([r.split(">")[0] for r in larger if not row.startswith(r.split(">")[0])], 2)
-        del number
-        prompt = question_form(examples, f"Which is larger, {first} or {second}?")
-        drafts.append(Draft(prompt, big, (small, *others)))
     return drafts
 
 

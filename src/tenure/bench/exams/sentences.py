@@ -1,7 +1,7 @@
 """Items of the general suite that were written one by one: `prompt|right|wrong|wrong|wrong` a line.
 
-A prompt that ends in `?` is asked in the question form after the table's two examples, any other is completed as it stands.
-Knows nothing of models or gates; called by `general.py` only.
+A prompt that ends in `?` is asked in the question form after the table's two examples, any other is completed as it
+stands. Knows nothing of models or gates; called by `general.py` only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ ROWS = (
     Rows(
         "syllogism",
         (
-            ("All dogs bark. Rex is a dog. What does Rex do?", "barks"),
-            ("All kings have crowns. Otto is a king. What does Otto have?", "a crown"),
+            ("All dogs bark. Rex is a dog. What does he do?", "barks"),
+            ("All kings are rich. Otto is a king. How is Otto?", "rich"),
         ),
         """
 All birds have wings. Tim is a bird. What does Tim have?|wings|wheels|horns|gloves
@@ -77,18 +77,18 @@ If there is no wind, a sailing boat will|not move|go faster|fly away|catch fire
         "reading",
         (
             ("Anna bought a green hat. What did Anna buy?", "a hat"),
-            ("Karl lives in Boston with his cat. Where does Karl live?", "in Boston"),
+            ("Karl lives in Boston. Where does Karl live?", "in Boston"),
         ),
         """
 Lisa put the keys in the drawer. Where are the keys?|in the drawer|in the car|on the table|in the garden
 Tom went to the beach on Sunday. When did Tom go to the beach?|on Sunday|on Monday|on Friday|on Tuesday
 The red car stopped in front of the bank. What colour was the car?|red|blue|white|black
 Maria gave her brother a book. Who got the book?|her brother|her sister|her teacher|her mother
-The train left at nine because of the snow. Why was the train late?|because of the snow|because of a strike|because of the heat|because of a cow
+The train was late because of the snow. Why was it late?|snow|a strike|heat|a cow
 Paul ate three apples and one pear. How many apples did Paul eat?|three|one|two|five
 The old man fed the ducks in the park. What did the old man feed?|the ducks|the dogs|the horses|the fish
 Emma plays the piano and her sister plays the flute. What does Emma play?|the piano|the flute|the drums|the violin
-The box on the left is full and the box on the right is empty. Which box is empty?|the right one|the left one|both of them|none of them
+The left box is full, the right box is empty. Which is empty?|the right one|the left one|both of them|none of them
 Dan drinks coffee in the morning and tea at night. What does Dan drink at night?|tea|coffee|milk|water
 Mother baked a cake for Nina's birthday. Who had a birthday?|Nina|Mother|Peter|Father
 The cat is sleeping under the bed. The cat is under the|bed|table|tree|car
@@ -117,7 +117,7 @@ Why do people wear glasses?|to see better|to hear better|to run faster|to smell 
 Why do people wear sunscreen?|to protect their skin|to keep warm at night|to make food taste good|to learn to swim
 Why do people put food in a refrigerator?|to keep it fresh|to make it hot|to make it louder|to keep it dry
 Why do people brush their teeth?|to keep them clean|to make them longer|to make them softer|to lose them
-Why do people go to a doctor?|because they are sick|because they are hungry|because they are famous|because they are late
+Why do people go to a doctor?|they are sick|they are hungry|they are famous|they are late
 Why do people set an alarm clock?|to wake up on time|to fall asleep faster|to cook breakfast|to save money
 Why do people wear a helmet on a bike?|to protect their head|to ride faster|to keep their feet dry|to see the stars
 Why do people plant seeds?|to grow plants|to feed the sun|to make stones|to build roads

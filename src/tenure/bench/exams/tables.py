@@ -1,7 +1,7 @@
 """Tables of common knowledge, written by hand, from which the general suite is made.
 
-A `Pairs` table gives `key=value` rows: the wrong choices of a row are values of other rows. A `Rows` table gives whole items:
-`prompt|right|wrong|wrong|wrong`. Knows nothing of models or gates; called by `general.py` only.
+A `Pairs` table gives `key=value` rows: the wrong choices of a row are values of other rows. A `Rows` table gives
+whole items: `prompt|right|wrong|wrong|wrong`. Knows nothing of models or gates; called by `general.py` only.
 """
 
 from __future__ import annotations
@@ -34,43 +34,45 @@ PAIRS = (
         "What is the capital of {0}?",
         "The capital of {0} is the city of",
         "Germany=Berlin; Portugal=Lisbon; France=Paris; Italy=Rome; Spain=Madrid; Austria=Vienna; Greece=Athens; "
-        "Japan=Tokyo; China=Beijing; Russia=Moscow; Egypt=Cairo; Canada=Ottawa; Australia=Canberra; Ireland=Dublin; "
-        "Norway=Oslo; Sweden=Stockholm; Denmark=Copenhagen; Finland=Helsinki; Poland=Warsaw; Hungary=Budapest; "
-        "Turkey=Ankara; Iran=Tehran; Iraq=Baghdad; Cuba=Havana; Peru=Lima; Kenya=Nairobi; Thailand=Bangkok; "
-        "South Korea=Seoul; Belgium=Brussels; Argentina=Buenos Aires",
+        "Japan=Tokyo; China=Beijing; Russia=Moscow; Egypt=Cairo; Canada=Ottawa; Australia=Canberra; "
+        "Ireland=Dublin; Norway=Oslo; Sweden=Stockholm; Denmark=Copenhagen; Finland=Helsinki; Poland=Warsaw; "
+        "Hungary=Budapest; Turkey=Ankara; Iran=Tehran; Iraq=Baghdad; Cuba=Havana; Peru=Lima; Kenya=Nairobi; "
+        "Thailand=Bangkok; South Korea=Seoul; Belgium=Brussels; Argentina=Buenos Aires",
     ),
     Pairs(
         "sounds",
         "What sound does a {0} make?",
         "The sound that a {0} makes is called a",
-        "dog=bark; cow=moo; cat=meow; duck=quack; lion=roar; sheep=baa; horse=neigh; pig=oink; snake=hiss; bee=buzz; "
-        "wolf=howl; owl=hoot; mouse=squeak; bird=chirp; frog=croak; clock=tick; bell=ring; balloon=pop",
+        "dog=bark; cow=moo; cat=meow; duck=quack; lion=roar; sheep=baa; horse=neigh; pig=oink; snake=hiss; "
+        "bee=buzz; wolf=howl; owl=hoot; mouse=squeak; bird=chirp; frog=croak; clock=tick; bell=ring; balloon=pop",
     ),
     Pairs(
         "opposites",
         "What is the opposite of {0}?",
-        'The opposite of "{0}" is',
-        "hot=cold; up=down; big=small; fast=slow; light=dark; happy=sad; day=night; old=young; rich=poor; open=closed; "
-        "wet=dry; hard=soft; full=empty; high=low; early=late; strong=weak; left=right; north=south; east=west; "
-        "good=bad; true=false; clean=dirty; thick=thin; push=pull; love=hate; win=lose; inside=outside; first=last; "
-        "before=after; loud=quiet",
+        "The opposite of {0} is",
+        "hot=cold; up=down; big=small; fast=slow; light=dark; happy=sad; day=night; old=young; rich=poor; "
+        "open=closed; wet=dry; hard=soft; full=empty; high=low; early=late; strong=weak; left=right; north=south; "
+        "east=west; good=bad; true=false; clean=dirty; thick=thin; push=pull; love=hate; win=lose; inside=outside; "
+        "first=last; before=after; loud=quiet",
     ),
     Pairs(
         "colours",
         "What colour is {0}?",
         "The usual colour of {0} is",
         "blood=red; grass=green; a banana=yellow; snow=white; coal=black; a clear sky=blue; an orange=orange; "
-        "a flamingo=pink; chocolate=brown; an elephant=grey; an emerald=green; a ruby=red; milk=white; a lemon=yellow; "
-        "a carrot=orange; a raven=black; a ripe tomato=red; a sapphire=blue; a polar bear=white; a cucumber=green; "
-        "a sunflower=yellow; an eggplant=purple; a lavender flower=purple; a fire engine=red; a ripe strawberry=red",
+        "a flamingo=pink; chocolate=brown; an elephant=grey; an emerald=green; a ruby=red; milk=white; "
+        "a lemon=yellow; a carrot=orange; a raven=black; a ripe tomato=red; a sapphire=blue; a polar bear=white; "
+        "a cucumber=green; a sunflower=yellow; an eggplant=purple; a lavender flower=purple; a fire engine=red; "
+        "a ripe strawberry=red",
     ),
     Pairs(
         "symbols",
         "What is the chemical symbol for {0}?",
         "The chemical symbol for {0} is",
-        "carbon=C; iron=Fe; oxygen=O; hydrogen=H; nitrogen=N; gold=Au; silver=Ag; copper=Cu; sodium=Na; potassium=K; "
-        "lead=Pb; tin=Sn; mercury=Hg; helium=He; calcium=Ca; chlorine=Cl; zinc=Zn; sulfur=S; phosphorus=P; "
-        "magnesium=Mg; aluminum=Al; silicon=Si; neon=Ne; nickel=Ni; uranium=U; lithium=Li; iodine=I; platinum=Pt",
+        "carbon=C; iron=Fe; oxygen=O; hydrogen=H; nitrogen=N; gold=Au; silver=Ag; copper=Cu; sodium=Na; "
+        "potassium=K; lead=Pb; tin=Sn; mercury=Hg; helium=He; calcium=Ca; chlorine=Cl; zinc=Zn; sulfur=S; "
+        "phosphorus=P; magnesium=Mg; aluminum=Al; silicon=Si; neon=Ne; nickel=Ni; uranium=U; lithium=Li; iodine=I; "
+        "platinum=Pt",
     ),
     Pairs(
         "continents",
@@ -79,37 +81,39 @@ PAIRS = (
         "Spain=Europe; Kenya=Africa; Germany=Europe; France=Europe; Nigeria=Africa; Egypt=Africa; China=Asia; "
         "India=Asia; Japan=Asia; Brazil=South America; Argentina=South America; Peru=South America; "
         "Canada=North America; Mexico=North America; the United States=North America; Ghana=Africa; Vietnam=Asia; "
-        "Thailand=Asia; Poland=Europe; Sweden=Europe; Chile=South America; Ethiopia=Africa; Italy=Europe; Nepal=Asia; "
-        "Bolivia=South America; Uganda=Africa",
+        "Thailand=Asia; Poland=Europe; Sweden=Europe; Chile=South America; Ethiopia=Africa; Italy=Europe; "
+        "Nepal=Asia; Bolivia=South America; Uganda=Africa",
     ),
     Pairs(
         "body",
         "Which part of the body is used for {0}?",
         "The part of the body used for {0} is the",
-        "seeing=eye; hearing=ear; smelling=nose; tasting=tongue; thinking=brain; pumping blood=heart; breathing air=lungs; "
-        "digesting food=stomach; chewing=teeth; holding a pen=hand; walking=legs; cleaning the blood=kidneys; "
-        "bending the arm=elbow; bending the leg=knee; wearing a ring=finger; wearing a watch=wrist; wearing a scarf=neck; "
-        "kicking a ball=foot; wearing a hat=head",
+        "seeing=eye; hearing=ear; smelling=nose; tasting=tongue; thinking=brain; pumping blood=heart; "
+        "breathing air=lungs; digesting food=stomach; chewing=teeth; holding a pen=hand; walking=legs; "
+        "cleaning the blood=kidneys; bending the arm=elbow; bending the leg=knee; wearing a ring=finger; "
+        "wearing a watch=wrist; wearing a scarf=neck; kicking a ball=foot; wearing a hat=head",
     ),
     Pairs(
         "jobs",
         "Who {0}?",
         "The person who {0} is called a",
-        "flies planes=pilot; bakes bread=baker; puts out fires=firefighter; cuts hair=barber; teaches at a school=teacher; "
-        "grows crops=farmer; repairs cars=mechanic; treats sick people=doctor; catches criminals=policeman; "
-        "catches fish=fisherman; fixes teeth=dentist; sells meat=butcher; writes novels=author; paints pictures=painter; "
-        "serves food in a restaurant=waiter; fixes pipes=plumber; takes photographs=photographer; builds with wood=carpenter; "
-        "designs buildings=architect; treats sick animals=veterinarian; plays music=musician; delivers mail=postman; "
-        "acts in films=actor; makes clothes=tailor; sells flowers=florist; travels in space=astronaut; "
-        "decides cases in court=judge; sails ships=sailor",
+        "flies planes=pilot; bakes bread=baker; puts out fires=firefighter; cuts hair=barber; "
+        "teaches at a school=teacher; grows crops=farmer; repairs cars=mechanic; treats sick people=doctor; "
+        "catches criminals=policeman; catches fish=fisherman; fixes teeth=dentist; sells meat=butcher; "
+        "writes novels=author; paints pictures=painter; serves food in a restaurant=waiter; fixes pipes=plumber; "
+        "takes photographs=photographer; builds with wood=carpenter; designs buildings=architect; "
+        "treats sick animals=veterinarian; plays music=musician; delivers mail=postman; acts in films=actor; "
+        "makes clothes=tailor; sells flowers=florist; travels in space=astronaut; decides cases in court=judge; "
+        "sails ships=sailor",
     ),
     Pairs(
         "plurals",
         'What is the plural of "{0}"?',
         "One {0}, two",
-        "cat=cats; child=children; foot=feet; tooth=teeth; mouse=mice; man=men; woman=women; goose=geese; leaf=leaves; "
-        "knife=knives; wolf=wolves; box=boxes; city=cities; baby=babies; hero=heroes; tomato=tomatoes; wife=wives; "
-        "loaf=loaves; person=people; ox=oxen; bus=buses; church=churches; lady=ladies; half=halves",
+        "cat=cats; child=children; foot=feet; tooth=teeth; mouse=mice; man=men; woman=women; goose=geese; "
+        "leaf=leaves; knife=knives; wolf=wolves; box=boxes; city=cities; baby=babies; hero=heroes; "
+        "tomato=tomatoes; wife=wives; loaf=loaves; person=people; ox=oxen; bus=buses; church=churches; "
+        "lady=ladies; half=halves",
     ),
     Pairs(
         "past",
@@ -117,39 +121,40 @@ PAIRS = (
         "Today I {0}. Yesterday I",
         "go=went; eat=ate; see=saw; run=ran; take=took; give=gave; come=came; write=wrote; drink=drank; sing=sang; "
         "swim=swam; buy=bought; think=thought; bring=brought; teach=taught; catch=caught; know=knew; fly=flew; "
-        "draw=drew; break=broke; speak=spoke; drive=drove; sleep=slept; feel=felt; lose=lost; find=found; make=made; "
-        "sell=sold; stand=stood; win=won",
+        "draw=drew; break=broke; speak=spoke; drive=drove; sleep=slept; feel=felt; lose=lost; find=found; "
+        "make=made; sell=sold; stand=stood; win=won",
     ),
     Pairs(
         "categories",
         "What kind of thing is a {0}?",
         "A {0} is a kind of",
-        "rose=flower; hammer=tool; salmon=fish; eagle=bird; oak=tree; violin=instrument; apple=fruit; carrot=vegetable; "
-        "ant=insect; chair=furniture; shirt=clothing; car=vehicle; snake=reptile; tiger=animal; diamond=gem; "
-        "triangle=shape; football=sport; piano=instrument; tulip=flower; shark=fish; parrot=bird; pine=tree; "
-        "banana=fruit; screwdriver=tool; truck=vehicle; lizard=reptile; beetle=insect; sofa=furniture",
+        "rose=flower; hammer=tool; salmon=fish; eagle=bird; oak=tree; violin=instrument; apple=fruit; "
+        "carrot=vegetable; ant=insect; chair=furniture; shirt=clothing; car=vehicle; snake=reptile; tiger=animal; "
+        "diamond=gem; triangle=shape; football=sport; piano=instrument; tulip=flower; shark=fish; parrot=bird; "
+        "pine=tree; banana=fruit; screwdriver=tool; truck=vehicle; lizard=reptile; beetle=insect; sofa=furniture",
     ),
     Pairs(
         "synonyms",
         'Which word means the same as "{0}"?',
-        'Another word for "{0}" is',
-        "big=large; quick=fast; happy=glad; begin=start; end=finish; shut=close; angry=mad; clever=smart; ill=sick; "
-        "small=little; speak=talk; choose=pick; present=gift; rich=wealthy; scared=afraid; odd=strange; silent=quiet; "
-        "brave=courageous; hard=difficult; easy=simple; error=mistake; jump=leap; rock=stone; street=road; "
-        "beautiful=pretty; yell=shout; buy=purchase; help=assist; repair=fix; reply=answer",
+        "A word that means the same as {0} is",
+        "big=large; quick=fast; happy=glad; begin=start; end=finish; shut=close; angry=mad; clever=smart; "
+        "ill=sick; small=little; speak=talk; choose=pick; present=gift; rich=wealthy; scared=afraid; odd=strange; "
+        "silent=quiet; brave=courageous; hard=difficult; easy=simple; error=mistake; jump=leap; rock=stone; "
+        "street=road; beautiful=pretty; yell=shout; buy=purchase; help=assist; repair=fix; reply=answer",
     ),
     Pairs(
         "authors",
         'Who wrote "{0}"?',
         'The author of "{0}" is',
         "Hamlet=William Shakespeare; War and Peace=Leo Tolstoy; Pride and Prejudice=Jane Austen; "
-        "Oliver Twist=Charles Dickens; The Odyssey=Homer; Don Quixote=Miguel de Cervantes; Moby-Dick=Herman Melville; "
-        "Animal Farm=George Orwell; The Great Gatsby=F. Scott Fitzgerald; Frankenstein=Mary Shelley; Dracula=Bram Stoker; "
-        "The Hobbit=J.R.R. Tolkien; Harry Potter=J.K. Rowling; Crime and Punishment=Fyodor Dostoevsky; "
-        "The Divine Comedy=Dante Alighieri; Alice in Wonderland=Lewis Carroll; Tom Sawyer=Mark Twain; "
-        "The Republic=Plato; Les Misérables=Victor Hugo; The Old Man and the Sea=Ernest Hemingway; "
-        "Treasure Island=Robert Louis Stevenson; The Time Machine=H.G. Wells; The Jungle Book=Rudyard Kipling; "
-        "Faust=Johann Wolfgang von Goethe; Jane Eyre=Charlotte Brontë; The Canterbury Tales=Geoffrey Chaucer",
+        "Oliver Twist=Charles Dickens; The Odyssey=Homer; Don Quixote=Miguel de Cervantes; "
+        "Moby-Dick=Herman Melville; Animal Farm=George Orwell; The Great Gatsby=F. Scott Fitzgerald; "
+        "Frankenstein=Mary Shelley; Dracula=Bram Stoker; The Hobbit=J.R.R. Tolkien; Harry Potter=J.K. Rowling; "
+        "Crime and Punishment=Fyodor Dostoevsky; The Divine Comedy=Dante Alighieri; "
+        "Alice in Wonderland=Lewis Carroll; Tom Sawyer=Mark Twain; The Republic=Plato; Les Misérables=Victor Hugo; "
+        "The Old Man and the Sea=Ernest Hemingway; Treasure Island=Robert Louis Stevenson; "
+        "The Time Machine=H.G. Wells; The Jungle Book=Rudyard Kipling; Faust=Johann Wolfgang von Goethe; "
+        "Jane Eyre=Charlotte Brontë; The Canterbury Tales=Geoffrey Chaucer",
     ),
     Pairs(
         "materials",
@@ -157,24 +162,26 @@ PAIRS = (
         "A {0} is usually made of",
         "window pane=glass; brick=clay; newspaper=paper; tyre=rubber; candle=wax; sweater=wool; coin=metal; "
         "wedding ring=gold; T-shirt=cotton; log cabin=wood; pillow=feathers; snowman=snow; wallet=leather; "
-        "sandcastle=sand; pavement=concrete; book page=paper; mirror=glass; nail=steel; igloo=ice; bottle cap=metal; "
-        "toy block=plastic; statue=marble",
+        "sandcastle=sand; pavement=concrete; book page=paper; mirror=glass; nail=steel; igloo=ice; "
+        "bottle cap=metal; toy block=plastic; statue=marble",
     ),
     Pairs(
         "french",
         'What is the French word for "{0}"?',
-        'The English word "{0}" in French is',
-        "cat=chat; house=maison; dog=chien; bread=pain; water=eau; red=rouge; book=livre; night=nuit; hello=bonjour; "
-        "friend=ami; woman=femme; man=homme; white=blanc; black=noir; milk=lait; sun=soleil; school=école; fish=poisson; "
-        "cheese=fromage; thank you=merci; green=vert; king=roi; sea=mer; two=deux; three=trois; good=bon",
+        "English: {0}. French:",
+        "cat=chat; house=maison; dog=chien; bread=pain; water=eau; red=rouge; book=livre; night=nuit; "
+        "hello=bonjour; friend=ami; woman=femme; man=homme; white=blanc; black=noir; milk=lait; sun=soleil; "
+        "school=école; fish=poisson; cheese=fromage; thank you=merci; green=vert; king=roi; sea=mer; two=deux; "
+        "three=trois; good=bon",
     ),
     Pairs(
         "spanish",
         'What is the Spanish word for "{0}"?',
-        'The English word "{0}" in Spanish is',
+        "English: {0}. Spanish:",
         "cat=gato; house=casa; dog=perro; water=agua; red=rojo; book=libro; night=noche; hello=hola; friend=amigo; "
         "woman=mujer; man=hombre; white=blanco; black=negro; milk=leche; sun=sol; school=escuela; fish=pescado; "
-        "cheese=queso; thank you=gracias; green=verde; king=rey; sea=mar; two=dos; three=tres; good=bueno; bread=pan",
+        "cheese=queso; thank you=gracias; green=verde; king=rey; sea=mar; two=dos; three=tres; good=bueno; "
+        "bread=pan",
     ),
     Pairs(
         "young",
@@ -188,27 +195,28 @@ PAIRS = (
         "languages",
         "Which language do most people in {0} speak?",
         "Most people in {0} speak",
-        "Brazil=Portuguese; Japan=Japanese; France=French; Germany=German; Italy=Italian; Mexico=Spanish; Russia=Russian; "
-        "Greece=Greek; Turkey=Turkish; Poland=Polish; Egypt=Arabic; Iran=Persian; Israel=Hebrew; Sweden=Swedish; "
-        "Hungary=Hungarian; Austria=German; Argentina=Spanish; Finland=Finnish; Thailand=Thai; Vietnam=Vietnamese; "
-        "Denmark=Danish; Australia=English; Iraq=Arabic; Portugal=Portuguese; Romania=Romanian; Korea=Korean",
+        "Brazil=Portuguese; Japan=Japanese; France=French; Germany=German; Italy=Italian; Mexico=Spanish; "
+        "Russia=Russian; Greece=Greek; Turkey=Turkish; Poland=Polish; Egypt=Arabic; Iran=Persian; Israel=Hebrew; "
+        "Sweden=Swedish; Hungary=Hungarian; Austria=German; Argentina=Spanish; Finland=Finnish; Thailand=Thai; "
+        "Vietnam=Vietnamese; Denmark=Danish; Australia=English; Iraq=Arabic; Portugal=Portuguese; "
+        "Romania=Romanian; Korea=Korean",
     ),
     Pairs(
         "currencies",
         "What is the currency of {0}?",
-        "In {0} people pay with the",
+        "The currency of {0} is the",
         "Japan=yen; Germany=euro; Mexico=peso; India=rupee; Russia=ruble; Switzerland=franc; "
-        "the United States=dollar; the United Kingdom=pound; China=yuan; Brazil=real; South Africa=rand; Poland=zloty; "
-        "Sweden=krona; Turkey=lira; South Korea=won; Thailand=baht; Israel=shekel; France=euro; Canada=dollar; "
-        "Pakistan=rupee; Vietnam=dong; Nigeria=naira; Argentina=peso; Hungary=forint",
+        "the United States=dollar; the United Kingdom=pound; China=yuan; Brazil=real; South Africa=rand; "
+        "Poland=zloty; Sweden=krona; Turkey=lira; South Korea=won; Thailand=baht; Israel=shekel; France=euro; "
+        "Canada=dollar; Pakistan=rupee; Vietnam=dong; Nigeria=naira; Argentina=peso; Hungary=forint",
     ),
     Pairs(
         "homes",
         "Where does a {0} live?",
         "The place where a {0} lives or is kept is a",
         "bee=hive; bird=nest; spider=web; horse=stable; king=palace; lion=den; dog=kennel; pig=sty; chicken=coop; "
-        "fish=pond; rabbit=burrow; soldier=barracks; monk=monastery; prisoner=prison; student=dormitory; camel=desert; "
-        "monkey=jungle; whale=ocean",
+        "fish=pond; rabbit=burrow; soldier=barracks; monk=monastery; prisoner=prison; student=dormitory; "
+        "camel=desert; monkey=jungle; whale=ocean",
     ),
     Pairs(
         "purpose",
@@ -218,8 +226,8 @@ PAIRS = (
         "stay dry in the rain=umbrella; eat soup=spoon; dig a hole=shovel; hit a nail=hammer; boil water=kettle; "
         "measure temperature=thermometer; see the stars=telescope; take photos=camera; call a friend=phone; "
         "dry themselves after a bath=towel; sew a button=needle; find north=compass; climb onto a roof=ladder; "
-        "weigh flour=scale; cut a log=saw; fasten a screw=screwdriver; wash their hands=soap; keep food cold=refrigerator; "
-        "comb their hair=comb; read in the dark=lamp; cross a river=bridge",
+        "weigh flour=scale; cut a log=saw; fasten a screw=screwdriver; wash their hands=soap; "
+        "keep food cold=refrigerator; comb their hair=comb; read in the dark=lamp; cross a river=bridge",
     ),
     Pairs(
         "family",
@@ -228,40 +236,34 @@ PAIRS = (
         "your father's brother=uncle; your mother's mother=grandmother; your mother's sister=aunt; "
         "your father's father=grandfather; your uncle's child=cousin; your brother's daughter=niece; "
         "your sister's son=nephew; a man's wife's mother=mother-in-law; the man a woman is married to=husband; "
-        "the woman a man is married to=wife; a male child=son; a female child=daughter; a child without parents=orphan; "
-        "two children born together=twins; a woman whose husband died=widow; a man on his wedding day=groom; "
-        "a woman on her wedding day=bride; a male parent=father; a female parent=mother",
+        "the woman a man is married to=wife; a male child=son; a female child=daughter; "
+        "a child without parents=orphan; two children born together=twins; a woman whose husband died=widow; "
+        "a man on his wedding day=groom; a woman on her wedding day=bride; a male parent=father; "
+        "a female parent=mother",
     ),
     Pairs(
         "comparatives",
         'What is the comparative of "{0}"?',
         "This one is {0}, but that one is even",
-        "small=smaller; fast=faster; big=bigger; good=better; bad=worse; far=farther; hot=hotter; happy=happier; easy=easier; "
-        "thin=thinner; tall=taller; heavy=heavier; cheap=cheaper; old=older; busy=busier; late=later; strong=stronger; "
-        "wide=wider; dark=darker; funny=funnier; long=longer; near=nearer; rich=richer; dry=drier",
-    ),
-    Pairs(
-        "rhymes",
-        'Which word rhymes with "{0}"?',
-        'A word that rhymes with "{0}" is',
-        "cat=hat; moon=spoon; dog=fog; light=night; cake=lake; star=car; tree=bee; house=mouse; king=ring; ball=tall; "
-        "rain=train; boat=coat; bed=red; fish=dish; book=cook; sock=clock; day=play; bell=well; nose=rose; bug=rug; "
-        "sand=hand; five=drive; snow=grow; cold=gold; town=brown; meat=seat",
+        "small=smaller; fast=faster; big=bigger; good=better; bad=worse; far=farther; hot=hotter; happy=happier; "
+        "easy=easier; thin=thinner; tall=taller; heavy=heavier; cheap=cheaper; old=older; busy=busier; late=later; "
+        "strong=stronger; wide=wider; dark=darker; funny=funnier; long=longer; near=nearer; rich=richer; dry=drier",
     ),
     Pairs(
         "science",
         "What {0}?",
         "Here is a simple question: what {0}? It is the",
-        "planet do we live on=Earth; star gives us daylight=Sun; planet is the largest=Jupiter; planet is known for its rings=Saturn; "
-        "planet is called the red planet=Mars; planet is closest to the Sun=Mercury; object circles the Earth=Moon; "
-        "force pulls things to the ground=gravity; gas do we need to breathe=oxygen; gas do plants take in=carbon dioxide; "
-        "process do plants use to make food=photosynthesis; is the solid form of water=ice; is water as a gas called=steam; "
-        "is the center of an atom called=nucleus; organ pumps the blood=heart; "
-        "instrument measures earthquakes=seismograph; is the hardest natural mineral=diamond; "
-        "galaxy do we live in=Milky Way; is the study of living things called=biology; "
-        "is the study of the stars called=astronomy; do we call molten rock from a volcano=lava; "
-        "acid is found in lemons=citric acid; metal is liquid at room temperature=mercury; "
-        "part of a plant is under the ground=root",
+        "planet do we live on=Earth; star gives us daylight=Sun; planet is the largest=Jupiter; "
+        "planet is known for its rings=Saturn; planet is called the red planet=Mars; "
+        "planet is closest to the Sun=Mercury; object circles the Earth=Moon; "
+        "force pulls things to the ground=gravity; gas do we need to breathe=oxygen; "
+        "gas do plants take in=carbon dioxide; process do plants use to make food=photosynthesis; "
+        "is the solid form of water=ice; is water as a gas called=steam; is the center of an atom called=nucleus; "
+        "organ pumps the blood=heart; instrument measures earthquakes=seismograph; "
+        "is the hardest natural mineral=diamond; galaxy do we live in=Milky Way; "
+        "is the study of living things called=biology; is the study of the stars called=astronomy; "
+        "do we call molten rock from a volcano=lava; acid is found in lemons=citric acid; "
+        "metal is liquid at room temperature=mercury; part of a plant is under the ground=root",
     ),
     Pairs(
         "people",
@@ -272,11 +274,14 @@ PAIRS = (
         "invented the light bulb=Thomas Edison; wrote the theory of evolution=Charles Darwin; "
         "was the first president of the United States=George Washington; led India to independence=Mahatma Gandhi; "
         "composed the Moonlight Sonata=Ludwig van Beethoven; painted the Sistine Chapel=Michelangelo; "
-        "discovered penicillin=Alexander Fleming; discovered radium=Marie Curie; painted The Starry Night=Vincent van Gogh; "
-        "first walked on the Moon=Neil Armstrong; sailed to America in 1492=Christopher Columbus; "
+        "discovered penicillin=Alexander Fleming; discovered radium=Marie Curie; "
+        "painted The Starry Night=Vincent van Gogh; first walked on the Moon=Neil Armstrong; "
+        "sailed to America in 1492=Christopher Columbus; "
         "was the first president of South Africa after apartheid=Nelson Mandela; "
-        "was the emperor of France in 1805=Napoleon Bonaparte; gave the speech 'I Have a Dream'=Martin Luther King Jr.; "
-        "composed The Magic Flute=Wolfgang Amadeus Mozart; painted Guernica=Pablo Picasso; taught Alexander the Great=Aristotle; "
-        "led Britain in the Second World War=Winston Churchill; freed the slaves in the American Civil War=Abraham Lincoln",
+        "was the emperor of France in 1805=Napoleon Bonaparte; "
+        "gave the speech 'I Have a Dream'=Martin Luther King Jr.; "
+        "composed The Magic Flute=Wolfgang Amadeus Mozart; painted Guernica=Pablo Picasso; "
+        "taught Alexander the Great=Aristotle; led Britain in the Second World War=Winston Churchill; "
+        "freed the slaves in the American Civil War=Abraham Lincoln",
     ),
 )
