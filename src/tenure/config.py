@@ -7,6 +7,7 @@ The environment is read here and nowhere else: `TENURE_CONFIG` names the file, `
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -230,6 +231,29 @@ def _coerce(name: str, value: Any, wanted: type) -> Any:
         raise ConfigError(f"{name} = {value!r} is not a {wanted.__name__}") from error
 
 
+def write_settings(config: Config, path: Path) -> Path:
+    """Write every setting as TOML that `load_config` reads back; only the owner may read it (it may hold a key)."""
+    lines = [f"data = {_toml(config.data)}"]
+    for section in SECTIONS:
+        values = dataclasses.asdict(getattr(config, section))
+        lines += [f"\n[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text("\n".join(lines) + "\n", "utf8")
+    return path
+
+
+def _toml(value: Any) -> str:
+    """Strings, booleans and numbers are written in JSON as in TOML; DEL alone must be escaped further."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def environment_with(settings: Path) -> dict[str, str]:
+    """The environment for a child process that takes all its settings from that file."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TENURE_")}
+    return {**kept, "TENURE_CONFIG": str(settings)}
+
+
 def describe_settings() -> list[tuple[str, str, str]]:
     """(name, default, documentation) of every setting, in file order."""
     rows = []
@@ -238,3 +262,8 @@ def describe_settings() -> list[tuple[str, str, str]]:
         rows += [(f"{section}.{f.name}", repr(f.default), f.metadata["doc"]) for f in dataclasses.fields(cls)]
     rows.append(("data", repr(Config().data), "Folder with evaluation data for benchmarks (TENURE_DATA)."))
     return rows
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with some variables set, for a child process."""
+    return {**os.environ, **changes}
