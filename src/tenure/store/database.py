@@ -1,0 +1,314 @@
+"""One SQLite file that several processes and threads write at once, with group commit.
+
+WAL, synchronous=FULL: what `write` returned from is on disk. Readers have a connection each (per thread) and never
+wait. Writers queue; whoever holds the commit lock takes all that is queued into one transaction, so that they share
+one fsync (a leader does it rather than a thread of its own: a lone append then pays no hand-over between threads).
+Knows no table but its own list of migrations. Called by everything in store/; nobody outside holds a connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from tenure.errors import StoreError, TenureError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 60.0
+# Larger than SQLite's 1000: fewer checkpoints (each costs two more fsyncs) for at most 16 MiB of log.
+CHECKPOINT_PAGES = 4000
+MAX_GROUP = 1024
+
+T = TypeVar("T")
+
+
+class _Job(Generic[T]):
+    """One caller's part of a group's transaction, and what came of it."""
+
+    __slots__ = ("done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.work = work
+        self.done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class _Reader:
+    """A thread's read connection; closes when its thread's storage goes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
+class Database:
+    """The connections to one file. Safe for threads; a forked child must open its own."""
+
+    def __init__(self, path: Path, *, group_commit_milliseconds: float = 0.0) -> None:
+        """Open `path`, creating it and migrating its schema. Raises StoreError (locked, broken, newer schema)."""
+        self.path = path
+        self.num_rollbacks = 0
+        self._window_seconds = group_commit_milliseconds / 1000
+        self._queue: deque[_Job[Any]] = deque()
+        self._commit = threading.Lock()
+        self._local = threading.local()
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+        self._readers_lock = threading.Lock()
+        self._closed = False
+        self._writer = self._connect()
+        try:
+            migrate(self._writer)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            _set_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA cache_size = -16384")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"can't open {self.path}: {error}; is it a Tenure store, and may you write there?"
+            ) from error
+        return connection
+
+    # ------------------------------------------------------------ reading
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection, for queries only."""
+        if self._closed:
+            raise StoreError(f"the store at {self.path} is closed; open it again")
+        reader = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = _Reader(self._connect())
+            reader.connection.execute("PRAGMA query_only = ON")
+            self._local.reader = reader
+            with self._readers_lock:
+                self._readers.add(reader)
+        return cast(sqlite3.Connection, reader.connection)
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, fetched at once so that no read lock outlives the call."""
+        try:
+            return self.reader().execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, self.path) from error
+
+    def row(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        rows = self.rows(sql, parameters)
+        return rows[0] if rows else None
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection on which several queries see one and the same state. Keep it short: it holds the log back."""
+        connection = self.reader()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` inside a transaction shared with other callers; on return it is durable.
+
+        `work` gets the write connection, must not commit, and may be rolled back alone when it raises. It runs in
+        whichever thread leads the group. Its exception is raised here. Raises StoreError when the disk or a lock fails:
+        then nothing of this call was kept.
+        """
+        job: _Job[T] = _Job(work)
+        self._queue.append(job)
+        with self._commit:
+            if not job.done and self._window_seconds:
+                time.sleep(self._window_seconds)
+            while not job.done:
+                self._lead()
+        if job.error is not None:
+            error, job.error = job.error, None
+            raise error
+        return cast(T, job.result)
+
+    def _lead(self) -> None:
+        jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+        try:
+            self._run(jobs)
+        finally:
+            for job in jobs:
+                if not job.done:
+                    job.error = StoreError("the write was interrupted before it was acknowledged; ask, then try again")
+                    job.done = True
+
+    def _run(self, jobs: list[_Job[Any]]) -> None:
+        connection = self._writer
+        if self._closed:
+            return self._fail(jobs, StoreError(f"the store at {self.path} is closed; open it again"))
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._run_one(connection, job, alone=len(jobs) == 1)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self.num_rollbacks += 1
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.DatabaseError):
+                return self._fail(jobs, _translated(error, self.path))
+            if len(jobs) == 1 and isinstance(error, Exception):
+                return self._fail(jobs, error)
+            raise
+        for job in jobs:
+            job.done = True
+        return None
+
+    def _run_one(self, connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> None:
+        if alone:
+            job.result = job.work(connection)
+            return
+        connection.execute("SAVEPOINT one")
+        try:
+            job.result = job.work(connection)
+        except Exception as error:
+            self.num_rollbacks += 1
+            connection.execute("ROLLBACK TO one")
+            job.error = _translated(error, self.path) if isinstance(error, sqlite3.DatabaseError) else error
+        connection.execute("RELEASE one")
+
+    @staticmethod
+    def _fail(jobs: list[_Job[Any]], error: Exception) -> None:
+        for job in jobs:
+            job.error = job.error or error
+            job.done = True
+
+    def truncate_log(self, *, seconds: float = 10.0) -> bool:
+        """Copy the write-ahead log into the file and cut it to nothing, so that erased bytes leave it too.
+
+        Waits up to `seconds` for readers of older states (other processes included). False: one of them still reads.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._commit:
+                busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if not busy:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+    def vacuum(self) -> None:
+        """Rewrite the whole file, leaving no trace of what was freed. Takes time in proportion to the file."""
+        with self._commit:
+            self._writer.execute("VACUUM")
+
+    def close(self) -> None:
+        """Close every connection. Idempotent."""
+        with self._commit:
+            if self._closed:
+                return
+            self._closed = True
+            self._writer.close()
+            with self._readers_lock:
+                for reader in list(self._readers):
+                    reader.connection.close()
+
+
+def _translated(error: sqlite3.Error, path: Path) -> TenureError:
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return StoreError(f"{path} stayed locked for {BUSY_SECONDS:.0f} s by another process; find it, then try again")
+    return StoreError(f"{path}: {error}; nothing of this call was kept")
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    # Switching the mode takes an exclusive lock for which SQLite doesn't call the busy handler.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+            if mode != "wal":
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StoreError(f"SQLite refuses write-ahead logging here (mode {mode}); use a local disk")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- migrations
+
+
+def known_migrations() -> list[tuple[int, str, str]]:
+    """(number, file name, SQL) of every migration that this code knows, ascending."""
+    files = sorted(MIGRATIONS.glob("[0-9]*.sql"))
+    return [(int(path.name[:4]), path.name, path.read_text("utf8")) for path in files]
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date in one transaction.
+
+    Raises StoreError when the file's schema is newer than this code, or when an applied migration was edited since.
+    """
+    known = known_migrations()
+    if _applied(connection, known) == len(known):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at REAL NOT NULL)"
+        )
+        for number, name, sql in known[_applied(connection, known) :]:
+            for statement in _statements(sql):
+                connection.execute(statement)
+            row = (number, name, hashlib.sha256(sql.encode("utf8")).hexdigest(), time.time())
+            connection.execute("INSERT INTO migrations VALUES (?, ?, ?, ?)", row)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _applied(connection: sqlite3.Connection, known: list[tuple[int, str, str]]) -> int:
+    """How many migrations the file has, after checking that they are the known ones."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
+        return 0
+    rows = connection.execute("SELECT number, name, sha256 FROM migrations ORDER BY number").fetchall()
+    if len(rows) > len(known):
+        raise StoreError(
+            f"the store's schema is newer ({rows[-1][1]}) than this Tenure knows ({known[-1][1]}); upgrade Tenure"
+        )
+    for (number, name, digest), (known_number, known_name, sql) in zip(rows, known, strict=False):
+        if (number, digest) != (known_number, hashlib.sha256(sql.encode("utf8")).hexdigest()):
+            raise StoreError(f"migration {name} in the store differs from {known_name} in this Tenure; use its release")
+    return len(rows)
+
+
+def _statements(sql: str) -> Iterator[str]:
+    text = ""
+    for line in sql.splitlines(keepends=True):
+        text += line
+        if sqlite3.complete_statement(text):
+            yield text
+            text = ""
