@@ -1,4 +1,4 @@
-"""Ten worlds of 24 invented facts, made by seed from hand-written templates (`relations.json`, `values.json`, `silence.json`).
+"""Ten worlds of 24 invented facts, made by seed from the hand-written templates of the JSON files beside this module.
 
 Seeds 0 to 9 are the loop's worlds. A world draws 6 of 10 kinds of entity, two entities of each, and two of the kind's
 three relations: the third stays untold and is asked as a near miss. The templates were written before the synthesiser

@@ -35,7 +35,8 @@ class Invented:
 
     def name(self, table: str) -> str:
         """A word of a fresh head and any tail."""
-        return self.fresh(self.words[f"{table}_heads"]) + self.rng.choice(self.words[f"{table}_tails"])
+        tail: str = self.rng.choice(self.words[f"{table}_tails"])
+        return self.fresh(self.words[f"{table}_heads"]) + tail
 
     def entity(self, kind: str) -> str:
         """The word that names an entity. A neighbour may share its head with a told one, never the whole word."""
