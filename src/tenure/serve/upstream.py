@@ -1,0 +1,159 @@
+"""Proxy mode: the same door before any OpenAI-compatible endpoint, with ledger and memory and no local weights.
+
+The request passes on as it came, but for the notes that memory adds; the answer comes back as it is, but for its id
+(the turn's, so that feedback can name it) and Tenure's own part. Called by `chat.py` and `models.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import anyio
+import httpx
+from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from tenure.config import ServerConfig
+from tenure.errors import InputError, UpstreamError
+from tenure.runtime import ChatCall, Runtime
+from tenure.serve import wire
+from tenure.serve.asked import SESSION_HEADER, header, idempotency_key, memory_wanted, scope_of
+from tenure.serve.flights import Flights, Seat
+from tenure.serve.passage import Passage, begin_passage, words_of
+from tenure.serve.refusals import UpstreamRefusal, json_response
+from tenure.serve.sse import event_stream
+from tenure.types import Principal
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 600.0
+
+
+def endpoint_of(url: str) -> str:
+    """The base URL with its version: a bare host gets /v1, as OpenAI's clients expect. Raises InputError."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError(f"server.upstream = {url!r} is no address; write it like http://127.0.0.1:8000/v1")
+    return url.rstrip("/") + ("/v1" if parsed.path in ("", "/") else "")
+
+
+class Upstream:
+    """One OpenAI-compatible endpoint behind this door."""
+
+    def __init__(self, runtime: Runtime, flights: Flights, settings: ServerConfig) -> None:
+        self.endpoint = endpoint_of(settings.upstream)
+        self._runtime = runtime
+        self._flights = flights
+        headers = {"Authorization": f"Bearer {settings.upstream_key}"} if settings.upstream_key else {}
+        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        limits = httpx.Limits(max_connections=None)  # `flights` is what limits
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def models(self, model: str = "") -> Response:
+        """The upstream's own list, or one entry of it."""
+        path = f"/models/{model}" if model else "/models"
+        response = await self._send(self._client.build_request("GET", self.endpoint + path))
+        return json_response(200, _parsed(response.text, self.endpoint))
+
+    async def call(self, request: Request, body: wire.ChatBody, principal: Principal) -> ChatCall:
+        """The request as the house understands it."""
+        return ChatCall(
+            messages=tuple(words_of(message) for message in body.messages),
+            scope=scope_of(principal, body.user),
+            model=body.model,
+            session=header(request, SESSION_HEADER),
+            memory=memory_wanted(request, body),
+            learnable=body.store is not False,
+            metadata=body.metadata or {},
+            idempotency_key=idempotency_key(request),
+        )
+
+    async def chat(self, request: Request, body: wire.ChatBody, call: ChatCall) -> Response:
+        """One chat completion through the upstream, kept in the ledger like an own one."""
+        passage = await run_in_threadpool(begin_passage, self._runtime, self.endpoint, call, await request.json())
+        # an upstream of our kind keeps its own memory out of the prompt too
+        headers = {} if call.memory else {"X-Tenure-Memory": "off"}
+        url = f"{self.endpoint}/chat/completions"
+        outgoing = self._client.build_request("POST", url, json=passage.outgoing, headers=headers)
+        seat = self._flights.seat(passage.once)
+        try:
+            if body.stream:
+                response = await self._send(outgoing, stream=True)
+                chunks = self._relay(response, passage, seat)
+                return event_stream(chunks, passage.headers(), on_close=seat.leave)
+            answer = await self._whole(outgoing, passage)
+        except BaseException:
+            seat.leave()
+            raise
+        seat.leave()
+        return json_response(200, answer, passage.headers())
+
+    async def _whole(self, outgoing: httpx.Request, passage: Passage) -> Mapping[str, Any]:
+        answer = passage.whole(_parsed((await self._send(outgoing)).text, self.endpoint))
+        await run_in_threadpool(passage.keep)
+        return answer
+
+    async def _send(self, outgoing: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        """Send, and turn every failure into an error of ours: the asker's stay theirs, all others are 502."""
+        try:
+            response = await self._client.send(outgoing, stream=True)
+            if response.status_code >= 400:
+                await response.aread()
+                raise refusal_from(response, self.endpoint)
+            if not stream:
+                await response.aread()
+        except httpx.HTTPError as error:
+            raise UpstreamError(
+                f"the upstream {self.endpoint} can't be reached or broke off ({type(error).__name__}: {error}); "
+                "check server.upstream and that it runs"
+            ) from error
+        return response
+
+    async def _relay(self, response: httpx.Response, passage: Passage, seat: Seat) -> AsyncGenerator[Mapping[str, Any]]:
+        try:
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if not data or data == "[DONE]":
+                    continue
+                chunk = passage.chunk(_parsed(data, self.endpoint))
+                if passage.ended and not passage.kept:
+                    await run_in_threadpool(passage.keep)  # the finish reason leaves after the turn is durable
+                yield chunk
+            if not passage.ended:
+                raise UpstreamError(f"the upstream {self.endpoint} ended its stream in the middle; ask again")
+        except httpx.HTTPError as error:
+            raise UpstreamError(f"the upstream {self.endpoint} broke off: {type(error).__name__}: {error}") from error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+                if not passage.kept and passage.said:
+                    await run_in_threadpool(passage.keep)  # what was said is kept, but never learned from
+            seat.leave()
+
+
+def refusal_from(response: httpx.Response, endpoint: str) -> UpstreamError:
+    """An upstream's error as ours. Its 4xx about the request keep their status; its keys and failures are ours: 502."""
+    try:
+        detail = response.json()["error"]
+        message, code, param = str(detail["message"]), detail.get("code"), detail.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code, param = response.text[:500] or "no message", None, None
+    status = response.status_code
+    if status in (400, 404, 409, 413, 422, 429):
+        return UpstreamRefusal(message, status=400 if status == 422 else status, code=code, param=param)
+    return UpstreamError(f"the upstream {endpoint} answered {status}: {message}; check server.upstream_key and its log")
+
+
+def _parsed(text: str, endpoint: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UpstreamError(f"the upstream {endpoint} answered something that is no JSON object: {text[:200]!a}")
+    return value
