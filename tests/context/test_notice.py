@@ -26,6 +26,10 @@ def test_a_statement_among_questions_is_kept_word_for_word() -> None:
     assert statements(text) == ("By the way, the gate code of the Ostrel depot is 4471.",)
 
 
+def test_telling_in_the_form_of_a_question_is_kept() -> None:
+    assert statements("Did you know that Mara Quell moved to the Ostrel depot?")
+
+
 def test_long_messages_are_kept_in_pieces() -> None:
     text = " ".join(f"The depot number {i} belongs to Mara Quell of Ostrel." for i in range(20))
     pieces = statements(text)

@@ -18,6 +18,10 @@ _REQUEST = re.compile(
     r"what|who|whom|whose|when|where|which|why|how|is|are|do|does|did)\b",
     re.IGNORECASE,
 )
+# Telling in the form of a question.
+_TELLING = re.compile(
+    r"^(?:did you know|have you heard|did i (?:tell|mention)|have i (?:told|mentioned)|you know)\b", re.IGNORECASE
+)
 _GREETING = re.compile(
     r"^(?:hi|hello|hey|thanks|thank you|ok|okay|good (?:morning|evening|afternoon))\b", re.IGNORECASE
 )
@@ -35,7 +39,8 @@ def sentences(text: str) -> list[str]:
 
 def is_statement(sentence: str) -> bool:
     """True for a sentence that tells something: not a question, request or greeting, and with content to it."""
-    if sentence.rstrip("\"'”) ").endswith("?") or _REQUEST.match(sentence):
+    asks = sentence.rstrip("\"'”) ").endswith("?") or _REQUEST.match(sentence)
+    if asks and not _TELLING.match(sentence):
         return False
     num_words = len(sentence.split())
     if _GREETING.match(sentence) and num_words < 7:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tenure.config import ContextConfig
+from tenure.context.notes import written_in
 from tenure.context.notice import replaces, statements
 from tenure.context.terms import content_terms, coverage
 from tenure.store.memories import Memories
@@ -88,7 +89,7 @@ class Context:
                 chosen.append(memory)
                 spent += cost
         chosen.reverse()  # the best one stands nearest to the question
-        return Recall(tuple(chosen), _with_notes(messages, chosen))
+        return Recall(tuple(chosen), written_in(messages, chosen))
 
     def _ranked(self, wanted: dict[str, float], query: str, scope: Scope) -> list[Memory]:
         found = self._memories.search(query, scope, limit=NUM_CANDIDATES) if wanted else ()
@@ -105,12 +106,3 @@ def _query(messages: Sequence[Message]) -> str:
     if len(said) > 1 and len(content_terms(said[-1])) < SHORT_QUESTION_TERMS:
         return f"{said[-2]} {said[-1]}"
     return said[-1] if said else ""
-
-
-def _with_notes(messages: Sequence[Message], chosen: Sequence[Memory]) -> tuple[Message, ...]:
-    if not chosen:
-        return tuple(messages)
-    last = max(i for i, m in enumerate(messages) if m.role == "user")
-    notes = "\n".join(memory.text for memory in chosen)
-    marked = replace(messages[last], content=f"Notes:\n{notes}\n\n{messages[last].content}")
-    return (*messages[:last], marked, *messages[last + 1 :])

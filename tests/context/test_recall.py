@@ -1,0 +1,74 @@
+"""What was told is in the very next prompt of the same scope, the newest value of it, and in nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tenure.config import ContextConfig
+from tenure.context.recall import Context
+from tenure.store.library import Store
+from tenure.types import Message, Scope, Turn
+
+ANNA, BEN = Scope("acme", "anna"), Scope("acme", "ben")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+def tell(store: Store, context: Context, scope: Scope, text: str, at: float, *, learnable: bool = True) -> None:
+    turn = Turn(f"t{at}", scope, "s", at, (Message("user", text),), Message("assistant", "ok"), learnable=learnable)
+    noticed = context.notice(turn)
+    store.record(turn, noticed.memories)
+    for old, new in noticed.superseded:
+        store.memories.supersede(old, new, at=at)
+
+
+def asked(context: Context, scope: Scope, *texts: str) -> str:
+    messages = tuple(Message("user", text) for text in texts)
+    recall = context.recall(scope, messages, count_tokens=lambda text: len(text.split()))
+    return recall.messages[-1].content
+
+
+def test_told_once_and_recalled_for_the_same_principal_only(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1)
+    assert "4471" in asked(context, ANNA, "What is the gate code of the Ostrel depot?")
+    assert "4471" not in asked(context, BEN, "What is the gate code of the Ostrel depot?")
+    assert "4471" not in asked(context, ANNA, "What is the capital of France?")
+
+
+def test_a_correction_replaces_what_was_told(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1)
+    tell(store, context, ANNA, "Correction: the gate code of the Ostrel depot is 9902.", 2)
+    prompt = asked(context, ANNA, "What is the gate code of the Ostrel depot?")
+    assert "9902" in prompt
+    assert "4471" not in prompt
+
+
+def test_a_short_follow_up_is_understood_by_the_question_before_it(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1)
+    assert "4471" in asked(context, ANNA, "I am driving to the Ostrel depot.", "And its code?")
+
+
+def test_what_must_not_be_learned_is_not_remembered(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1, learnable=False)
+    assert "4471" not in asked(context, ANNA, "What is the gate code of the Ostrel depot?")
+
+
+def test_memories_stay_within_their_budget(store: Store) -> None:
+    context = Context(store.memories, ContextConfig(max_memories=4, max_tokens=20))
+    for i in range(8):
+        tell(store, context, ANNA, f"Shelf {i} of the Ostrel depot holds {i * 3} boxes of nails.", i)
+    recall = context.recall(
+        ANNA, (Message("user", "What do the shelves of the Ostrel depot hold?"),), count_tokens=lambda t: len(t.split())
+    )
+    assert 0 < len(recall.memories) <= 2
