@@ -15,9 +15,9 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 
 from tenure.config import ServerConfig
+from tenure.conversation import ChatCall
 from tenure.errors import InputError
 from tenure.model.requests import Sampling
-from tenure.runtime import ChatCall
 from tenure.serve import wire
 from tenure.types import Message, Principal, Scope
 

@@ -11,35 +11,36 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from tenure.conversation import ChatCall, ChatResult, Reply
 from tenure.errors import ModelError, NotFound
 from tenure.model.requests import TokenEvent
-from tenure.runtime import ChatCall, ChatResult, Runtime
+from tenure.runtime import Runtime
 from tenure.serve import replies, wire
 from tenure.serve.access import ChatAsker
 from tenure.serve.asked import chat_call
 from tenure.serve.door import Door, door_of
-from tenure.serve.flights import AnyReply, Flight, Landed
+from tenure.serve.flights import Flight, Landed
 from tenure.serve.logprobs import chat_logprobs
 from tenure.serve.refusals import UnknownModel, json_response
-from tenure.serve.repeats import repeated
 from tenure.serve.responses import streamed
 from tenure.serve.sse import CLIENT_GONE, event_stream, landed_or_gone
 
 router = APIRouter(tags=["chat"])
 
 
-def begin(runtime: Runtime, call: ChatCall) -> AnyReply:
-    """Start a reply, or give the first one again when the call repeats under its idempotency key.
-
-    What isn't found at this point is the model: raises UnknownModel, and what the runtime raises.
-    """
-    stored = repeated(runtime, call)
-    if stored is not None:
-        return stored
+def begin(runtime: Runtime, call: ChatCall) -> Reply:
+    """Start a reply. What isn't found at this point is the model: raises UnknownModel, and what the runtime raises."""
     try:
         return runtime.chat(call)
     except NotFound as error:
         raise UnknownModel(str(error)) from error
+
+
+def is_repeat(runtime: Runtime, call: ChatCall) -> bool:
+    """Whether this call's idempotency key has a reply already, which the runtime gives again without any model."""
+    scope = call.scope
+    key = call.idempotency_key
+    return bool(key) and runtime.store.ledger.repeated(f"{scope.tenant}/{scope.principal}", key) is not None
 
 
 def once(call: ChatCall) -> str:
@@ -47,7 +48,7 @@ def once(call: ChatCall) -> str:
     return f"{call.scope.tenant}/{call.scope.principal} {call.idempotency_key}" if call.idempotency_key else ""
 
 
-def reply_headers(reply: AnyReply) -> dict[str, str]:
+def reply_headers(reply: Reply) -> dict[str, str]:
     """Session and provenance, for clients that don't look into the body."""
     return {
         "X-Session-Id": reply.session,
@@ -56,7 +57,7 @@ def reply_headers(reply: AnyReply) -> dict[str, str]:
     }
 
 
-def provenance(reply: AnyReply) -> replies.Provenance:
+def provenance(reply: Reply) -> replies.Provenance:
     """What really answered and what it used."""
     return replies.Provenance(
         effective=reply.effective,
@@ -89,8 +90,7 @@ async def chat(request: Request, body: wire.ChatBody, principal: ChatAsker) -> R
     door = door_of(request)
     if door.upstream is not None:
         call = await door.upstream.call(request, body, principal)
-        stored = await run_in_threadpool(repeated, door.runtime, call)
-        if stored is None:
+        if not await run_in_threadpool(is_repeat, door.runtime, call):
             return await door.upstream.chat(request, body, call)
     else:
         call = chat_call(request, body, principal, door.config.server)
@@ -105,7 +105,7 @@ async def chat(request: Request, body: wire.ChatBody, principal: ChatAsker) -> R
     return json_response(200, _whole(door, reply, landed, call).model_dump(), reply_headers(reply))
 
 
-def _whole(door: Door, reply: AnyReply, landed: Landed, call: ChatCall) -> replies.ChatReply:
+def _whole(door: Door, reply: Reply, landed: Landed, call: ChatCall) -> replies.ChatReply:
     result = check_landed(landed)
     calls = [replies.ToolCall.model_validate(c) for c in result.message.tool_calls] or None
     message = replies.ChatMessage(
@@ -138,7 +138,7 @@ async def _streamed(door: Door, flight: Flight, call: ChatCall, body: wire.ChatB
 
 
 async def _chunks(
-    door: Door, flight: Flight, reply: AnyReply, call: ChatCall, *, with_usage: bool
+    door: Door, flight: Flight, reply: Reply, call: ChatCall, *, with_usage: bool
 ) -> AsyncGenerator[dict[str, Any]]:
     chunks = Chunks(door, reply, call, with_usage=with_usage)
     try:
@@ -162,7 +162,7 @@ class Chunks:
     With tools on offer text is held back until the reply is whole: only then is it known what is call and what is text.
     """
 
-    def __init__(self, door: Door, reply: AnyReply, call: ChatCall, *, with_usage: bool) -> None:
+    def __init__(self, door: Door, reply: Reply, call: ChatCall, *, with_usage: bool) -> None:
         self._door = door
         self._reply = reply
         self._holding = bool(call.tools)

@@ -7,14 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from tenure.conversation import ChatCall, Reply
 from tenure.model.requests import TokenEvent
-from tenure.runtime import ChatCall
 from tenure.serve import replies, wire
 from tenure.serve.access import ChatAsker
 from tenure.serve.asked import completion_call
 from tenure.serve.chat import begin, check_landed, once, provenance, reply_headers, usage_of
 from tenure.serve.door import Door, door_of, own_model
-from tenure.serve.flights import AnyReply, Flight, Landed
+from tenure.serve.flights import Flight, Landed
 from tenure.serve.logprobs import old_logprobs
 from tenure.serve.refusals import json_response
 from tenure.serve.responses import streamed
@@ -46,7 +46,7 @@ async def completions(request: Request, body: wire.CompletionBody, principal: Ch
     return json_response(200, _whole(door, reply, landed, call).model_dump(), reply_headers(reply))
 
 
-def _whole(door: Door, reply: AnyReply, landed: Landed, call: ChatCall) -> replies.TextReply:
+def _whole(door: Door, reply: Reply, landed: Landed, call: ChatCall) -> replies.TextReply:
     result = check_landed(landed)
     logprobs = None
     if call.sampling.logprobs is not None:
@@ -66,7 +66,7 @@ def _whole(door: Door, reply: AnyReply, landed: Landed, call: ChatCall) -> repli
 
 
 async def _chunks(
-    door: Door, flight: Flight, reply: AnyReply, call: ChatCall, *, with_usage: bool
+    door: Door, flight: Flight, reply: Reply, call: ChatCall, *, with_usage: bool
 ) -> AsyncGenerator[dict[str, Any]]:
     offset = len(call.raw_prompt or "")
     held: list[TokenEvent] = []

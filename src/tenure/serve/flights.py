@@ -15,13 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tenure.conversation import ChatResult, Reply
 from tenure.errors import BusyError, IdempotencyClash
 from tenure.model.requests import TokenEvent
-from tenure.runtime import ChatResult, Reply
-from tenure.serve.repeats import StoredReply
 
 T = TypeVar("T")
-AnyReply = Reply | StoredReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Flights:
             self.num_launched += 1
         return seat
 
-    def launch(self, start: Callable[[], AnyReply], *, streaming: bool, once: str = "") -> Flight:
+    def launch(self, start: Callable[[], Reply], *, streaming: bool, once: str = "") -> Flight:
         """Begin a request in a thread of its own. Raises BusyError and IdempotencyClash as `seat` does."""
         flight = Flight(self.seat(once), start, streaming=streaming)
         self._flying.add(flight)
@@ -101,19 +99,19 @@ class Seat:
 class Flight:
     """One request's way through the runtime. Create and await it on one event loop; `fly` runs in a thread."""
 
-    def __init__(self, seat: Seat, start: Callable[[], AnyReply], *, streaming: bool) -> None:
+    def __init__(self, seat: Seat, start: Callable[[], Reply], *, streaming: bool) -> None:
         self._seat = seat
         self._start = start
         self._streaming = streaming
         self._loop = asyncio.get_running_loop()
-        self._began: asyncio.Future[AnyReply] = self._loop.create_future()
+        self._began: asyncio.Future[Reply] = self._loop.create_future()
         self._ended: asyncio.Future[Landed] = self._loop.create_future()
         self._tokens: asyncio.Queue[TokenEvent | None] = asyncio.Queue()
         self._lock = threading.Lock()
-        self._reply: AnyReply | None = None
+        self._reply: Reply | None = None
         self._cancelled = False
 
-    async def reply(self) -> AnyReply:
+    async def reply(self) -> Reply:
         """The reply that has begun: its id, version and session are known. Raises what the runtime refused it with."""
         return await asyncio.shield(self._began)
 
@@ -165,7 +163,7 @@ class Flight:
         result = reply.result()
         return Landed(result, tuple(events), first, time.monotonic() - began)
 
-    def _begin(self, reply: AnyReply) -> None:
+    def _begin(self, reply: Reply) -> None:
         self._began.set_result(reply)
 
     def _end(self, landed: Landed) -> None:

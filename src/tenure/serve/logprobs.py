@@ -23,6 +23,11 @@ def spell(chat: ChatFormat, token: int) -> tuple[str, list[int] | None]:
     return text, list(text.encode("utf8"))
 
 
+def spoken(chat: ChatFormat, events: Sequence[TokenEvent]) -> list[TokenEvent]:
+    """The events that are part of the text: without the stop token, and without a stored reply's one event."""
+    return [event for event in events if event.token >= 0 and event.token not in chat.stop_tokens]
+
+
 def _top(chat: ChatFormat, token: int, logprob: float | None) -> TopLogprob:
     text, raw = spell(chat, token)
     return TopLogprob(token=text, bytes=raw, logprob=max(LEAST, logprob if logprob is not None else LEAST))
@@ -31,7 +36,7 @@ def _top(chat: ChatFormat, token: int, logprob: float | None) -> TopLogprob:
 def chat_logprobs(chat: ChatFormat, events: Sequence[TokenEvent]) -> Logprobs:
     """`choices[0].logprobs` of a chat completion."""
     content = []
-    for event in events:
+    for event in spoken(chat, events):
         said = _top(chat, event.token, event.logprob)
         others = [_top(chat, token, logprob) for token, logprob in event.top]
         content.append(TokenLogprob(token=said.token, bytes=said.bytes, logprob=said.logprob, top_logprobs=others))
@@ -41,7 +46,7 @@ def chat_logprobs(chat: ChatFormat, events: Sequence[TokenEvent]) -> Logprobs:
 def old_logprobs(chat: ChatFormat, events: Sequence[TokenEvent], *, offset: int) -> OldLogprobs:
     """`choices[0].logprobs` of a plain completion. `offset`: characters of the prompt and of what came before."""
     tokens, logprobs, tops, offsets = [], [], [], []
-    for event in events:
+    for event in spoken(chat, events):
         said = _top(chat, event.token, event.logprob)
         tokens.append(said.token)
         logprobs.append(said.logprob)

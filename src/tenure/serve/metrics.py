@@ -74,6 +74,7 @@ class StoreCollector(Collector):
     def __init__(self, runtime: Runtime, flights: Flights) -> None:
         self._runtime = runtime
         self._flights = flights
+        self._own_model = not runtime.config.server.upstream
 
     def describe(self) -> list[Metric]:
         """Nothing: names are known at scrape time only, and registering must not read the store."""
@@ -89,10 +90,12 @@ class StoreCollector(Collector):
         yield nights
 
     def _load(self) -> Iterator[Metric]:
-        rows = self._runtime.config.engine.max_batch
-        num_open = self._flights.num_open
-        yield _gauge("tenure_running", "Requests being answered.", min(num_open, rows))
-        yield _gauge("tenure_queue", "Requests waiting for a place in the batch.", max(0, num_open - rows))
+        yield _gauge(
+            "tenure_open", "Requests that have a place: running, waiting or being written down.", self._flights.num_open
+        )
+        if self._own_model:
+            yield _gauge("tenure_running", "Rows of the running batch.", self._runtime.engine.num_running)
+            yield _gauge("tenure_queue", "Requests waiting for a place in the batch.", self._runtime.engine.num_waiting)
         yield _gauge("tenure_ledger_entries", "Entries in the ledger.", self._runtime.store.ledger.head())
 
     def _versions(self) -> Iterator[Metric]:

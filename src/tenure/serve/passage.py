@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tenure.context.recall import Recall
+from tenure.conversation import ChatCall
 from tenure.errors import UpstreamError
-from tenure.runtime import ChatCall, Runtime
+from tenure.runtime import Runtime
 from tenure.serve import wire
 from tenure.store.digests import canonical_json, digest_bytes
 from tenure.types import Message, Turn

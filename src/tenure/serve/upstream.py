@@ -16,8 +16,9 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from tenure.config import ServerConfig
+from tenure.conversation import ChatCall
 from tenure.errors import InputError, UpstreamError
-from tenure.runtime import ChatCall, Runtime
+from tenure.runtime import Runtime
 from tenure.serve import wire
 from tenure.serve.asked import SESSION_HEADER, header, idempotency_key, memory_wanted, scope_of
 from tenure.serve.flights import Flights, Seat
