@@ -77,8 +77,7 @@ def test_feedback_comes_back_in_order(store: Store) -> None:
 
 
 def test_turns_are_scope_exact_and_paged(store: Store) -> None:
-    for number in range(1203):
-        store.ledger.append(turn(f"t{number}", ANN if number % 3 else BOB))
+    store.ledger.append_all([turn(f"t{number}", ANN if number % 3 else BOB) for number in range(1203)])
     ours = [seq for seq, _ in store.ledger.turns(scope=BOB)]
     assert len(ours) == 401 and ours == sorted(ours)
     assert [item.id for _, item in store.ledger.turns(scope=BOB, after=ours[-2])] == ["t1200"]

@@ -53,6 +53,11 @@ class Ledger:
         """
         return self._database.write(self.appending(entry, idempotency_key=idempotency_key))
 
+    def append_all(self, batch: Sequence[Turn | Feedback]) -> tuple[str, ...]:
+        """Keep several entries in one transaction, all or none; returns their ids. Raises as `append` does."""
+        parts = [self.appending(entry) for entry in batch]
+        return self._database.write(lambda connection: tuple(part(connection) for part in parts))
+
     def appending(self, entry: Turn | Feedback, *, idempotency_key: str = "") -> Work:
         """The append as a piece of a larger transaction (`Database.write`), with encoding already done."""
         content = entries.encode(entry)

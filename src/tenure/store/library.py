@@ -16,7 +16,7 @@ from tenure.errors import StoreError
 from tenure.store.database import Database
 from tenure.store.keys import Keys
 from tenure.store.ledger import Ledger, erase_entries
-from tenure.store.memories import Memories, adding, erase_memories
+from tenure.store.memories import Memories, erase_memories
 from tenure.store.nights import Nights
 from tenure.store.objects import Objects
 from tenure.store.registry import Registry
@@ -72,7 +72,7 @@ class Store:
         StoreError.
         """
         append = self.ledger.appending(turn, idempotency_key=idempotency_key)
-        additions = [adding(memory) for memory in memories]
+        additions = [self.memories.adding(memory) for memory in memories]
 
         def work(connection: sqlite3.Connection) -> str:
             id = append(connection)
@@ -124,6 +124,7 @@ class Store:
     def close(self) -> None:
         """Close all connections. Idempotent."""
         self.database.close()
+        self.memories.words.close()
 
     def __enter__(self) -> Store:
         return self

@@ -1,25 +1,33 @@
 """Memories: text that may be put into a prompt, searched by words within one scope.
 
-SQLite's FTS5 (porter stems over unicode61, BM25). Superseded memories stay and say when they held; erased ones leave
-the tables, the full-text index and the log. Knows nothing of prompts or models. Called by context/, the library
-(`Store.record`) and the runtime.
+SQLite's FTS5 keeps the words (porter stems over unicode61); BM25 counts one scope alone. Superseded memories stay and
+say when they held; erased ones leave the tables, the full-text index and the log. Knows nothing of prompts or models.
+Called by context/, the library (`Store.record`) and the runtime.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tenure.errors import NotFound, StoreError
 from tenure.store.database import Database
 from tenure.store.tombstones import Tombstones
+from tenure.store.words import Words
 from tenure.types import Memory, MemoryKind, Scope
 
 MAX_QUERY_WORDS = 64
+PAGE_ROWS = 500
+K1, B = 1.2, 0.75
+INSERT = (
+    "INSERT INTO memories (id, tenant, principal, member, kind, text, num_words, source_ids, recorded_at, valid_from,"
+    " valid_to, superseded_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 COLUMNS = (
     "m.id, m.tenant, m.principal, m.member, m.kind, m.text, m.source_ids, m.recorded_at, m.valid_from, m.valid_to,"
     " m.superseded_by"
@@ -34,12 +42,37 @@ class Memories:
     def __init__(self, database: Database, tombstones: Tombstones) -> None:
         self._database = database
         self._tombstones = tombstones
+        self.words = Words()
         if HAS_SECURE_DELETE:
             database.write(_set_secure_delete)
 
     def add(self, memory: Memory) -> str:
         """Keep a memory durably; returns its id. Raises StoreError when the id is taken."""
-        return self._database.write(adding(memory))
+        return self._database.write(self.adding(memory))
+
+    def adding(self, memory: Memory) -> Callable[[sqlite3.Connection], str]:
+        """The addition as a piece of a larger transaction (`Database.write`), with its stems already cut."""
+        stems = self.words.stems(memory.text)
+        scope = (memory.scope.tenant, memory.scope.principal, memory.scope.user)
+        row = (
+            *(memory.id, *scope, memory.kind.value, memory.text, len(stems), json.dumps(memory.source_ids)),
+            *(memory.recorded_at, memory.valid_from, memory.valid_to, memory.superseded_by),
+        )
+
+        def work(connection: sqlite3.Connection) -> str:
+            scope_number = _scope_number(connection, scope)
+            try:
+                number = connection.execute(INSERT, row).lastrowid
+            except sqlite3.IntegrityError as error:
+                raise StoreError(f"there already is a memory {memory.id!r}; give each memory its own id") from error
+            sources = [(source_id, number) for source_id in dict.fromkeys(memory.source_ids)]
+            connection.executemany("INSERT INTO memory_sources (source_id, number) VALUES (?, ?)", sources)
+            body = " ".join(_marked(scope_number, stem) for stem in stems)
+            connection.execute("INSERT INTO memory_words (rowid, body) VALUES (?, ?)", (number, body))
+            _count(connection, scope, 1, len(stems))
+            return memory.id
+
+        return work
 
     def get(self, memory_id: str) -> Memory:
         """The memory of that id, superseded or not. Raises NotFound."""
@@ -67,32 +100,31 @@ class Memories:
         return tuple(_memory(row) for row in rows)
 
     def search(self, query: str, scope: Scope, *, limit: int = 8, superseded: bool = False) -> tuple[Memory, ...]:
-        """The best matches of any of the query's words in exactly that scope, best first, `score` set (BM25, > 0).
+        """The best matches of any of the query's words in exactly that scope, best first, `score` set (> 0).
 
-        Any text is a valid query: words are taken out of it, operators mean nothing. Superseded memories are left out
-        unless asked for. The weight of a word counts the whole store's memories, other scopes' included (FTS5's idf).
+        Any text is a valid query: it is cut into stems, operators mean nothing. Superseded memories are left out unless
+        asked for. Score: BM25 (Robertson & Zaragoza 2009, eq. 3.15; idf as in Lucene, so that it is never negative)
+        over the scope's own counts: nothing that others keep weighs in it. The later memory comes first among equals.
         """
-        words = list(dict.fromkeys(re.findall(r"\w+", query.replace("_", " ").lower())))[:MAX_QUERY_WORDS]
-        number = self._scope_number(scope)
-        if not words or number is None:
-            return ()
-        match = f"{{scope}} : s{number} AND {{body}} : (" + " OR ".join(f'"{word}"' for word in words) + ")"
-        current = "" if superseded else "AND m.superseded_by IS NULL"
-        rows = self._database.rows(
-            f"SELECT {COLUMNS}, -bm25(memory_words, 0.0, 1.0) AS score FROM memory_words"
-            " JOIN memories m ON m.number = memory_words.rowid"
-            f" WHERE memory_words MATCH ? AND m.tenant = ? AND m.principal = ? AND m.member = ? {current}"
-            " ORDER BY score DESC, m.number DESC LIMIT ?",
-            (match, scope.tenant, scope.principal, scope.user, limit),
-        )
-        return tuple(_memory(row) for row in rows)
-
-    def _scope_number(self, scope: Scope) -> int | None:
-        row = self._database.row(
-            "SELECT number FROM scopes WHERE tenant = ? AND principal = ? AND member = ?",
-            (scope.tenant, scope.principal, scope.user),
-        )
-        return row[0] if row else None
+        stems = list(dict.fromkeys(self.words.stems(query)))[:MAX_QUERY_WORDS]
+        with self._database.snapshot() as connection:
+            sql = "SELECT number, num_memories, num_words FROM scopes WHERE tenant = ? AND principal = ? AND member = ?"
+            row = connection.execute(sql, (scope.tenant, scope.principal, scope.user)).fetchone()
+            if row is None or not row[1] or not stems:
+                return ()
+            scores = _scores(connection, stems, *row)
+            best = sorted(scores, key=lambda number: (-scores[number], -number))
+            found: list[Memory] = []
+            current = "" if superseded else "AND m.superseded_by IS NULL"
+            for start in range(0, len(best), PAGE_ROWS):
+                page = best[start : start + PAGE_ROWS]
+                marks = ", ".join("?" * len(page))
+                sql = f"SELECT m.number, {COLUMNS} FROM memories m WHERE m.number IN ({marks}) {current}"
+                rows = {row[0]: row[1:] for row in connection.execute(sql, page)}
+                found += [_memory(rows[number], scores[number]) for number in page if number in rows]
+                if len(found) >= limit:
+                    break
+        return tuple(found[:limit])
 
     def supersede(self, old_id: str, new_id: str, *, at: float) -> None:
         """Say that `old_id` held until `at` and `new_id` holds instead. Raises NotFound for unknown ids."""
@@ -111,33 +143,56 @@ class Memories:
         return num_erased
 
 
-def adding(memory: Memory) -> Callable[[sqlite3.Connection], str]:
-    """The addition as a piece of a larger transaction (`Database.write`)."""
-    scope = (memory.scope.tenant, memory.scope.principal, memory.scope.user)
-    row = (
-        *(memory.id, *scope, memory.kind.value, memory.text, json.dumps(memory.source_ids), memory.recorded_at),
-        *(memory.valid_from, memory.valid_to, memory.superseded_by),
+def _scores(
+    connection: sqlite3.Connection, stems: Sequence[str], scope_number: int, num_memories: int, num_words: int
+) -> dict[int, float]:
+    """{memory number: BM25} of every memory of the scope that has one of the stems."""
+    counts: dict[int, dict[str, int]] = {}
+    sql = "SELECT doc, count(*) FROM memory_vocabulary WHERE term = ? GROUP BY doc"
+    for stem in stems:
+        for number, count in connection.execute(sql, (_marked(scope_number, stem),)):
+            counts.setdefault(number, {})[stem] = count
+    spread = Counter(stem for by_stem in counts.values() for stem in by_stem)
+    weight = {stem: math.log(1 + (num_memories - n + 0.5) / (n + 0.5)) for stem, n in spread.items()}
+    mean_words = max(num_words / num_memories, 1.0)
+    lengths = _lengths(connection, list(counts))
+    scores = {}
+    for number, by_stem in counts.items():
+        norm = K1 * (1 - B + B * lengths[number] / mean_words)
+        scores[number] = sum(weight[stem] * tf * (K1 + 1) / (tf + norm) for stem, tf in by_stem.items())
+    return scores
+
+
+def _lengths(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, int]:
+    lengths: dict[int, int] = {}
+    for start in range(0, len(numbers), PAGE_ROWS):
+        page = numbers[start : start + PAGE_ROWS]
+        sql = f"SELECT number, num_words FROM memories WHERE number IN ({', '.join('?' * len(page))})"
+        lengths.update(connection.execute(sql, page).fetchall())
+    return lengths
+
+
+def _marked(scope_number: int, stem: str) -> str:
+    return f"{scope_number}q{stem}"
+
+
+def _scope_number(connection: sqlite3.Connection, scope: tuple[str, str, str]) -> int:
+    sql = "SELECT number FROM scopes WHERE tenant = ? AND principal = ? AND member = ?"
+    row = connection.execute(sql, scope).fetchone()
+    if row is not None:
+        return int(row[0])
+    sql = "INSERT INTO scopes (tenant, principal, member, num_memories, num_words) VALUES (?, ?, ?, 0, 0)"
+    number = connection.execute(sql, scope).lastrowid
+    assert number is not None
+    return number
+
+
+def _count(connection: sqlite3.Connection, scope: tuple[str, str, str], num_memories: int, num_words: int) -> None:
+    connection.execute(
+        "UPDATE scopes SET num_memories = num_memories + ?, num_words = num_words + ?"
+        " WHERE tenant = ? AND principal = ? AND member = ?",
+        (num_memories, num_words, *scope),
     )
-
-    def work(connection: sqlite3.Connection) -> str:
-        connection.execute("INSERT OR IGNORE INTO scopes (tenant, principal, member) VALUES (?, ?, ?)", scope)
-        sql = "SELECT number FROM scopes WHERE tenant = ? AND principal = ? AND member = ?"
-        scope_number = connection.execute(sql, scope).fetchone()[0]
-        try:
-            number = connection.execute(
-                "INSERT INTO memories (id, tenant, principal, member, kind, text, source_ids, recorded_at, valid_from,"
-                " valid_to, superseded_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            ).lastrowid
-        except sqlite3.IntegrityError as error:
-            raise StoreError(f"there already is a memory {memory.id!r}; give each memory its own id") from error
-        sources = [(source_id, number) for source_id in dict.fromkeys(memory.source_ids)]
-        connection.executemany("INSERT INTO memory_sources (source_id, number) VALUES (?, ?)", sources)
-        words = (number, f"s{scope_number}", memory.text)
-        connection.execute("INSERT INTO memory_words (rowid, scope, body) VALUES (?, ?, ?)", words)
-        return memory.id
-
-    return work
 
 
 def superseding(old_id: str, new_id: str, *, at: float) -> Callable[[sqlite3.Connection], None]:
@@ -157,15 +212,17 @@ def erase_memories(connection: sqlite3.Connection, ids: Sequence[str], reason: s
     """Erase within a transaction; returns how many there were."""
     num_erased = 0
     for id in ids:
-        row = connection.execute("SELECT number FROM memories WHERE id = ?", (id,)).fetchone()
+        sql = "SELECT number, tenant, principal, member, num_words FROM memories WHERE id = ?"
+        row = connection.execute(sql, (id,)).fetchone()
         noted = (id, "memory", reason, time.time())
         connection.execute("INSERT OR IGNORE INTO erasures (id, kind, reason, erased_at) VALUES (?, ?, ?, ?)", noted)
         if row is None:
             continue
         num_erased += 1
-        connection.execute("DELETE FROM memory_words WHERE rowid = ?", row)
-        connection.execute("DELETE FROM memory_sources WHERE number = ?", row)
-        connection.execute("DELETE FROM memories WHERE number = ?", row)
+        connection.execute("DELETE FROM memory_words WHERE rowid = ?", row[:1])
+        connection.execute("DELETE FROM memory_sources WHERE number = ?", row[:1])
+        connection.execute("DELETE FROM memories WHERE number = ?", row[:1])
+        _count(connection, row[1:4], -1, -row[4])
     if num_erased and not HAS_SECURE_DELETE:
         connection.execute("INSERT INTO memory_words (memory_words) VALUES ('optimize')")
     return num_erased
@@ -177,8 +234,8 @@ def _set_secure_delete(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO memory_words (memory_words, rank) VALUES ('secure-delete', 1)")
 
 
-def _memory(row: tuple[Any, ...]) -> Memory:
-    id, tenant, principal, member, kind, text, sources, recorded_at, valid_from, valid_to, superseded_by = row[:11]
+def _memory(row: tuple[Any, ...], score: float = 0.0) -> Memory:
+    id, tenant, principal, member, kind, text, sources, recorded_at, valid_from, valid_to, superseded_by = row
     return Memory(
         id=id,
         scope=Scope(tenant, principal, member),
@@ -189,5 +246,5 @@ def _memory(row: tuple[Any, ...]) -> Memory:
         valid_from=valid_from,
         valid_to=valid_to,
         superseded_by=superseded_by,
-        score=row[11] if len(row) > 11 else 0.0,
+        score=score,
     )

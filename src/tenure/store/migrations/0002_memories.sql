@@ -7,6 +7,7 @@ CREATE TABLE memories (
     member TEXT NOT NULL,
     kind TEXT NOT NULL,
     text TEXT NOT NULL,
+    num_words INTEGER NOT NULL,
     source_ids TEXT NOT NULL,
     recorded_at REAL NOT NULL,
     valid_from REAL NOT NULL,
@@ -29,7 +30,13 @@ CREATE TABLE scopes (
     tenant TEXT NOT NULL,
     principal TEXT NOT NULL,
     member TEXT NOT NULL,
+    num_memories INTEGER NOT NULL,
+    num_words INTEGER NOT NULL,
     UNIQUE (tenant, principal, member)
 );
 
-CREATE VIRTUAL TABLE memory_words USING fts5 (scope, body, tokenize = 'porter unicode61');
+-- One row a memory: its stems (porter over unicode61), each with its scope's number before it ("17q" + stem), so that
+-- counts are of one scope alone.
+CREATE VIRTUAL TABLE memory_words USING fts5 (body, tokenize = 'unicode61');
+
+CREATE VIRTUAL TABLE memory_vocabulary USING fts5vocab (memory_words, 'instance');
