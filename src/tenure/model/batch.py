@@ -1,0 +1,278 @@
+"""The running batch: rows join and leave between steps; a step is one forward call for each weight set among them.
+
+Decoding rows give one token each, rows that still read their prompt a chunk; all are packed into the same call. Knows
+no threads and no HTTP; called by the engine, which sees to it that one step runs at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tenure.config import EngineConfig
+from tenure.model.attachments import Shelf, Used
+from tenure.model.cache import PrefixCache, Slots
+from tenure.model.chat import TextStream
+from tenure.model.generation import Generation
+from tenure.model.network import ServedNetwork
+from tenure.model.nn.plan import Plan
+from tenure.model.nn.row_attention import Chunk, SlotAttention
+from tenure.model.requests import Completion, FinishReason, GenerationRequest, TokenEvent
+from tenure.model.sampling import Choice, Sampler, StopText
+from tenure.model.weight_sets import WeightSet, WeightSets
+
+# When nobody decodes, nobody is kept waiting: prompts are read in larger steps.
+PREFILL_TOKENS_UNDISTURBED = 1024
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One request on its way. `tokens` is prompt and reply; the first `num_kept` have keys and values in `slot`."""
+
+    request: GenerationRequest
+    generation: Generation
+    weight_set: WeightSet
+    used: Used
+    sampler: Sampler
+    stream: TextStream
+    stops: StopText
+    prefixes: PrefixCache
+    root: bytes
+    slot: int = -1
+    num_kept: int = 0
+    num_cached: int = 0
+    tokens: list[int] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.tokens)
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.tokens)
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens whose keys and values are still to be computed; one when decoding."""
+        return len(self.tokens) - self.num_kept
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine has done so far."""
+
+    num_steps: int = 0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    num_finished: int = 0
+    num_failed: int = 0
+
+
+class RunningBatch:
+    """The rows, their slots, and the step."""
+
+    def __init__(
+        self,
+        network: ServedNetwork,
+        shelf: Shelf,
+        weight_sets: WeightSets,
+        settings: EngineConfig,
+        stop_tokens: frozenset[int],
+        context_tokens: int,
+    ) -> None:
+        self.rows: list[Row] = []
+        self.counters = Counters()
+        self._network = network
+        self._shelf = shelf
+        self._weight_sets = weight_sets
+        self._settings = settings
+        self._stop_tokens = stop_tokens
+        self._slots = Slots(
+            num_layers=network.num_layers,
+            num_slots=settings.max_batch,
+            length=context_tokens,
+            num_heads=network.num_kv_heads,
+            head_dim=network.head_dim,
+            dtype=network.dtype,
+        )
+
+    def step(self, waiting: deque[Row]) -> bool:
+        """Let rows leave and join, then run one token or chunk of each. False when there was nothing to do."""
+        cancelled = [row for row in self.rows if row.generation.cancelled]
+        for row in cancelled:
+            self._finish(row, "cancelled")
+        joined = self._admit(waiting)
+        if not self.rows:
+            return bool(cancelled) or joined
+        self.counters.num_steps += 1
+        for weight_set in dict.fromkeys(row.weight_set for row in self.rows):
+            self._run([row for row in self.rows if row.weight_set is weight_set])
+        return True
+
+    def _admit(self, waiting: deque[Row]) -> bool:
+        moved = False
+        while waiting and (self._slots.num_free or waiting[0].generation.cancelled):
+            row = waiting.popleft()
+            moved = True
+            if row.generation.cancelled:
+                self._finish(row, "cancelled")
+                continue
+            row.slot = self._slots.take()
+            self._reuse(row)
+            self.rows.append(row)
+        return moved
+
+    def _reuse(self, row: Row) -> None:
+        blocks = row.prefixes.find(row.root, row.tokens)
+        if blocks:
+            prefix = torch.cat(blocks, dim=2)
+            self._slots.copy_in(row.slot, 0, prefix)
+            row.num_kept = row.num_cached = prefix.shape[2]
+        self.counters.num_cached_tokens += row.num_cached
+
+    def _run(self, rows: Sequence[Row]) -> None:
+        """One forward call for rows of the same weight set; an error costs only the rows that it belongs to."""
+        chosen = self._choose(rows)
+        try:
+            self._advance(chosen)
+        except Exception as error:  # the worker's edge: whatever a row provokes, the others go on
+            if len(chosen) == 1:
+                self._finish(chosen[0][0], "error", error=f"{type(error).__name__}: {error}")
+                return
+            for row, _ in chosen:
+                self._run([row])
+
+    def _choose(self, rows: Sequence[Row]) -> list[tuple[Row, int]]:
+        """(row, tokens) of this step: decoding rows in the order of their slots, then prompts as they came.
+
+        A prompt gets its whole chunk or nothing, so that where its chunks end doesn't depend on its neighbours.
+        """
+        decoding = sorted((row for row in rows if row.num_pending == 1), key=lambda row: row.slot)
+        room = self._settings.prefill_chunk_tokens
+        room = room if decoding else max(room, PREFILL_TOKENS_UNDISTURBED)
+        chosen = [(row, 1) for row in decoding]
+        num_prefill = 0
+        for row in rows:
+            if row.num_pending > 1:
+                count = min(row.num_pending, self._settings.prefill_chunk_tokens)
+                if num_prefill and num_prefill + count > room:
+                    break
+                chosen.append((row, count))
+                num_prefill += count
+        return chosen
+
+    def _advance(self, chosen: Sequence[tuple[Row, int]]) -> None:
+        tokens: list[int] = []
+        positions: list[int] = []
+        chunks = []
+        for row, count in chosen:
+            start = row.num_kept
+            chunks.append(Chunk(row.slot, start, count, len(tokens)))
+            tokens += row.tokens[start : start + count]
+            positions += range(start, start + count)
+        num_decoding = sum(row.num_pending == 1 for row, _ in chosen)
+        plan = Plan(
+            SlotAttention(self._slots, chunks[:num_decoding], chunks[num_decoding:]),
+            chosen[0][0].weight_set.weights,
+            self._shelf.terms([(row.used, count) for row, count in chosen]),
+        )
+        hidden_NC = self._network.hidden(torch.tensor(tokens), torch.tensor(positions), plan)
+        ready = [
+            (row, c.offset + c.count - 1)
+            for (row, count), c in zip(chosen, chunks, strict=True)
+            if row.num_pending == count
+        ]
+        logits_nV = (
+            self._network.logits(hidden_NC, torch.tensor([i for _, i in ready], dtype=torch.long), plan)
+            if ready
+            else None
+        )
+        for row, count in chosen:
+            self._count(row, count)
+        if logits_nV is not None:
+            self._speak([row for row, _ in ready], logits_nV)
+
+    def _count(self, row: Row, count: int) -> None:
+        before, row.num_kept = row.num_kept, row.num_kept + count
+        self.counters.num_prompt_tokens += max(0, min(row.num_kept, row.num_prompt) - before)
+        if before < row.num_prompt <= row.num_kept:
+            row.prefixes.keep(row.root, row.tokens[: row.num_prompt], self._slots, row.slot)
+
+    def _speak(self, rows: Sequence[Row], logits_nV: Tensor) -> None:
+        largest = logits_nV.argmax(dim=-1).tolist()
+        for i, row in enumerate(rows):
+            try:
+                choice = Choice(largest[i]) if row.sampler.plain else row.sampler.choose(logits_nV[i])
+            except Exception as error:  # a grammar that gave up or logits that are no numbers: this row's own trouble
+                self._finish(row, "error", error=f"{type(error).__name__}: {error}")
+                continue
+            self._take(row, choice)
+
+    def _take(self, row: Row, choice: Choice) -> None:
+        """Add a token to its row, show it, and end the reply where it ends."""
+        if choice.token in self._stop_tokens:
+            self._finish(row, "stop", last=choice)
+            return
+        self.counters.num_generated_tokens += 1
+        row.tokens.append(choice.token)
+        if choice.logprob is not None:
+            row.logprobs.append(choice.logprob)
+            row.top.append(choice.top)
+        text = row.stops.push(row.stream.push(choice.token))
+        if row.stops.found:
+            self._show(row, choice, text)
+            self._finish(row, "stop")
+        elif row.sampler.complete or len(row.tokens) - row.num_prompt >= row.request.sampling.max_tokens:
+            text += self._held_back(row)
+            self._show(row, choice, text)
+            self._finish(row, "stop" if row.sampler.complete or row.stops.found else "length")
+        else:
+            self._show(row, choice, text)
+
+    def _held_back(self, row: Row) -> str:
+        text = row.stops.push(row.stream.flush())
+        return text if row.stops.found else text + row.stops.flush()
+
+    def _show(self, row: Row, choice: Choice, text: str) -> None:
+        row.text.append(text)
+        row.generation.put(TokenEvent(choice.token, text, choice.logprob, choice.top))
+
+    def _finish(self, row: Row, reason: FinishReason, *, last: Choice | None = None, error: str = "") -> None:
+        if last is not None:
+            held = self._held_back(row)
+            if held:
+                self._show(row, Choice(last.token), held)
+        if row.slot >= 0:
+            if reason != "error":
+                row.prefixes.keep(row.root, row.tokens[: row.num_kept], self._slots, row.slot)
+            self._slots.give_back(row.slot)
+            self.rows.remove(row)
+        self._weight_sets.give_back(row.weight_set)
+        self.counters.num_finished += 1
+        self.counters.num_failed += reason == "error"
+        row.generation.finish(
+            Completion(
+                tokens=tuple(row.tokens[row.num_prompt :]),
+                text="".join(row.text),
+                finish_reason=reason,
+                num_prompt_tokens=row.num_prompt,
+                num_cached_tokens=row.num_cached,
+                logprobs=tuple(row.logprobs),
+                top=tuple(row.top),
+                error=error,
+            )
+        )
+
+    def cancel_all(self, waiting: deque[Row]) -> None:
+        """End every row and every waiting request as cancelled."""
+        for row in [*self.rows, *waiting]:
+            self._finish(row, "cancelled")
+        waiting.clear()

@@ -1,0 +1,1 @@
+"""Building blocks that stand inside a network in place of transformers' own parts."""
