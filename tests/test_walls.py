@@ -23,12 +23,15 @@ ORDER = [
     "bench",
 ]
 GROUND = {"types", "errors", "config", "__init__"}
+DOORSTEP = {"__main__"}
 SILENT = {"utils", "helpers", "base", "manager", "common", "misc"}
 
 
 def floor_of(module: str) -> str:
     """The floor that `tenure.x.y` belongs to."""
     first = module.split(".")[1] if "." in module else "__init__"
+    if first in DOORSTEP:
+        return "cli"
     return "ground" if first in GROUND else first
 
 

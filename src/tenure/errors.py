@@ -135,6 +135,12 @@ class LearnError(TenureError):
     code = "learn_error"
 
 
+class Cancelled(TenureError):
+    """Somebody cancelled the night."""
+
+    code = "cancelled"
+
+
 class UpstreamError(TenureError):
     """The proxied endpoint failed."""
 

@@ -1,0 +1,27 @@
+"""The benchmarks by name: `tenure bench NAME`, `make bench-NAME`.
+
+A literal dict; each runner imports its own file when it is called, so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from tenure.config import Config
+from tenure.model.progress import Progress
+
+
+def _runner(module: str) -> Callable[..., None]:
+    def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
+        import_module(module).run(config, **({"seeds": seeds} if seeds else {}), progress=progress)
+
+    return run
+
+
+BENCHMARKS: Mapping[str, Callable[..., None]] = {
+    "loop": _runner("tenure.bench.loop"),
+    "engine": _runner("tenure.bench.engine"),
+    "ledger": _runner("tenure.bench.ledger"),
+    "crash": _runner("tenure.bench.crash"),
+}

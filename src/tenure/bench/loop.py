@@ -1,0 +1,100 @@
+"""bench-loop: ten worlds of 24 facts, told once, slept on, examined; then versions swapped under load.
+
+Each world is a seed of its own and is kept when it is done (`bench/results/parts/`), so that the benchmark resumes. The
+numbers are those of the README's table; targets stand in the issue tracker and in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tenure.bench.record import write_result
+from tenure.bench.swaps import measure_swaps
+from tenure.bench.trial import run_trial, save_trial
+from tenure.bench.worlds.generator import world
+from tenure.config import Config
+from tenure.gates.statistics import cluster_bootstrap_bounds
+from tenure.model.progress import Progress
+
+PARTS = Path("bench/results/parts")
+MEANS = (
+    "base_closed_book",
+    "closed_book_heldout",
+    "forced_closed_book",
+    "general_delta",
+    "forced_general_delta",
+    "base_general",
+    "near_miss_changed",
+    "near_miss_activated",
+    "activation_related",
+    "activation_unrelated",
+    "zeroed_closed_book",
+    "router_with_text",
+    "module_bytes_per_fact",
+    "naive_closed_book_heldout",
+    "naive_general_delta",
+    "naive_kl_to_base",
+    "kl_to_base",
+    "told_once_accuracy",
+    "night_seconds",
+    "synthesize_seconds",
+    "learn_seconds",
+    "gate_seconds",
+    "rollback_seconds",
+)
+
+
+def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
+    """Run the seeds that aren't there yet ("0-9" by default), then pool all that are."""
+    wanted = parse_seeds(seeds or "0-9")
+    for seed in wanted:
+        part = PARTS / f"loop-{seed}.json"
+        if not part.exists():
+            with tempfile.TemporaryDirectory(prefix="tenure-loop-") as folder:
+                save_trial(run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress), part)
+    swaps = PARTS / "swaps.json"
+    if not swaps.exists():
+        swaps.write_text(json.dumps(measure_swaps(config, progress=progress)), "utf8")
+    done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
+    write_result("loop", pooled(done) | json.loads(swaps.read_text("utf8")), seeds=wanted)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0-2,5" as [0, 1, 2, 5]. Raises ValueError for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+    return seeds
+
+
+def pooled(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics over seeds: means with intervals, pooled bounds, and counts."""
+    metrics: dict[str, Any] = {}
+    for key in MEANS:
+        values = [trial[key] for trial in trials if trial.get(key) is not None]
+        if values:
+            metrics[key] = [float(value) for value in values]
+    right = [float(mark) for trial in trials for mark in trial.get("closed_book", ())]
+    if right:
+        facts = [f"{trial['seed']}/{fact}" for trial in trials for fact in trial.get("facts", ())]
+        metrics["closed_book_lower95"] = lower_bound(right, facts)
+    moved = [float(d) for trial in trials for d in trial.get("general_differences", ())]
+    if moved:
+        families = [f"{t['seed']}/{family}" for t in trials for family in t.get("general_families", ())]
+        metrics["general_delta_lower95"] = lower_bound(moved, families)
+    metrics["naive_refused"] = sum(bool(trial.get("naive_refused")) for trial in trials)
+    metrics["cross_principal_leaks"] = sum(trial["cross_principal_leaks"] for trial in trials)
+    metrics["rollback_bit_identical"] = bool(trials) and all(trial.get("rollback_bit_identical") for trial in trials)
+    metrics["nights_passed"] = sum(bool(trial.get("passed")) for trial in trials)
+    metrics["num_worlds"] = len(trials)
+    return metrics
+
+
+def lower_bound(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """One-sided lower 95 % bound of a mean by a bootstrap over clusters."""
+    return cluster_bootstrap_bounds(values, clusters, 0.05)[0]

@@ -1,0 +1,240 @@
+"""One world, told, slept on and examined: every number of the loop that one seed gives.
+
+Called by `bench.loop`. In one process, closed book means memory off; the exam's questions come from `bench/worlds`,
+which knows nothing of `sleep/`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tenure.bench.asking import ask, marks, share, tell
+from tenure.bench.worlds.world import World
+from tenure.config import Config
+from tenure.gates.cache import DirectoryCache
+from tenure.gates.examination import examine
+from tenure.gates.suites import general_suite, neutral_suite
+from tenure.model.language_model import parameter_digest
+from tenure.model.progress import Progress
+from tenure.runtime import Runtime
+from tenure.sleep.answering import EngineAnswerer
+from tenure.sleep.cycle import NightResult, NightSettings
+from tenure.store.digests import version_digest
+from tenure.types import Alias, Message, Outcome, Scope, Version
+
+COLLEAGUE, STRANGER = Scope("world", "colleague"), Scope("world", "stranger")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The numbers of one world; lists hold one entry per question or item, so that seeds can be pooled."""
+
+    seed: int
+    numbers: dict[str, Any]
+
+
+def run_trial(config: Config, world: World, *, seed: int, home: Path, progress: Progress | None = None) -> Trial:
+    """Tell the world's facts to a fresh home, spend a naive and a distilling night, and measure."""
+    config = replace(config, store=replace(config.store, home=str(home)))
+    runtime = Runtime.open(config, progress=progress)
+    try:
+        numbers: dict[str, Any] = {"seed": seed, "world": world.name}
+        prompts = [question.messages for question in world.questions]
+        numbers["base_closed_book"] = share(marks(world.questions, ask(runtime, prompts, COLLEAGUE)))
+        numbers |= told_once(runtime, world)
+        naive = runtime.sleep(NightSettings.of(config, learner="naive-sft", seed=seed), progress=progress)
+        numbers |= {f"naive_{key}": value for key, value in naive_numbers(runtime, world, naive).items()}
+        settings = NightSettings.of(config, learner="distil-lora", seed=seed, propose=True)
+        ours = runtime.sleep(settings, progress=progress)
+        numbers |= night_numbers(ours)
+        if ours.version:
+            numbers |= version_numbers(runtime, world, ours.version)
+        if ours.status == "proposed":
+            numbers |= reversal(runtime, ours.version)
+        return Trial(seed, numbers)
+    finally:
+        runtime.close()
+
+
+def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
+    """Tell fact by fact; the very next request asks for it with memory on, as the same principal and as another."""
+    known, leaks = [], 0
+    for fact in world.facts:
+        tell(runtime, [*fact.told, *([fact.correction] if fact.correction else [])], COLLEAGUE)
+        item = fact.questions[0]
+        known += marks([item], ask(runtime, [item.messages], COLLEAGUE, memory=True))
+        stranger = ask(runtime, [item.messages], STRANGER, memory=True)
+        leaks += bool(stranger[0].memory_ids) or marks([item], stranger)[0]
+    return {"told_once_accuracy": share(known), "told_once": known, "cross_principal_leaks": leaks}
+
+
+def naive_numbers(runtime: Runtime, world: World, result: NightResult) -> dict[str, Any]:
+    """The foil, asked as it would be served."""
+    if not result.version:
+        return {"status": result.status, "refused": False, "reason": result.reason}
+    answerer = answerer_of(runtime, result.version)
+    answers = answerer.answer([q.messages for q in world.questions])
+    right = marks(world.questions, answers)  # type: ignore[arg-type]
+    measured = ability(runtime, answerer)
+    return {
+        "closed_book_heldout": share(right),
+        "general_delta": measured["general_delta"],
+        "kl_to_base": measured["kl_to_base"],
+        "refused": result.status == "refused",
+        "outcome": result.verdict.outcome.value if result.verdict else "",
+        "reason": result.reason,
+        "seconds": dict(result.seconds),
+    }
+
+
+def night_numbers(result: NightResult) -> dict[str, Any]:
+    """How long the night took and what the gate said."""
+    seconds = dict(result.seconds)
+    return {
+        "night_status": result.status,
+        "night_reason": result.reason,
+        "night_seconds": sum(seconds.values()),
+        "synthesize_seconds": seconds.get("synthesize", 0.0),
+        "learn_seconds": seconds.get("learn", 0.0),
+        "gate_seconds": seconds.get("gate", 0.0),
+        "num_episodes": result.num_episodes,
+        "num_sources": result.num_sources,
+        "passed": bool(result.verdict and result.verdict.outcome is Outcome.PASSED),
+    }
+
+
+def version_numbers(runtime: Runtime, world: World, digest: str) -> dict[str, Any]:
+    """Acquisition, isolation and controls of a version, as served (routed) and with its modules forced on."""
+    answerer = answerer_of(runtime, digest)
+    base = answerer_of(runtime, version_digest(runtime.model.version()))
+    prompts = [question.messages for question in world.questions]
+    right = marks(world.questions, answerer.answer(prompts))  # type: ignore[arg-type]
+    forced = marks(world.questions, answerer.answer(prompts, forced=True))  # type: ignore[arg-type]
+    bare = base.route(world.unrelated)[0]
+    near = [item.messages for item in world.near_misses]
+    moved = [i for i, route in enumerate(answerer.route(world.near_misses)) if route != bare]
+    here, there = answerer.answer([near[i] for i in moved]), base.answer([near[i] for i in moved])
+    changed = sum(a.text.strip() != b.text.strip() for a, b in zip(here, there, strict=True))
+    related = [route != bare for route in answerer.route(world.related)]
+    unrelated = [route != bare for route in answerer.route(world.unrelated)]
+    by_kind: dict[str, list[bool]] = {}
+    for item, mark in zip(world.questions, right, strict=True):
+        by_kind.setdefault(item.kind, []).append(mark)
+    return {
+        "closed_book": right,
+        "facts": [item.family for item in world.questions],
+        "closed_book_heldout": share(right),
+        "closed_book_by_kind": {kind: share(values) for kind, values in by_kind.items()},
+        "forced_closed_book": share(forced),
+        "near_miss_changed": changed / len(near),
+        "near_miss_activated": len(moved) / len(near),
+        "activation_related": share(related),
+        "activation_unrelated": share(unrelated),
+        **ability(runtime, answerer),
+        **controls(runtime, world, digest, answerer, bare),
+    }
+
+
+def ability(runtime: Runtime, answerer: EngineAnswerer) -> dict[str, Any]:
+    """General suite minus base, as served and forced on (from the gate's own cached results), and drift."""
+    base = answerer_of(runtime, version_digest(runtime.model.version()))
+    cache = DirectoryCache(runtime.config.home / "exams")
+    report = examine(answerer, base, base, [general_suite(), neutral_suite()], cache=cache)
+    general, drift = report.suites
+    pairs = [
+        int(mine.correct) - int(theirs.correct) for mine, theirs in zip(general.version, general.anchor, strict=True)
+    ]
+    forced = [int(m.correct) - int(t.correct) for m, t in zip(general.forced, general.anchor, strict=True)]
+    return {
+        "general_differences": pairs,
+        "general_families": [result.family for result in general.version],
+        "general_delta": sum(pairs) / len(pairs),
+        "base_general": share([result.correct for result in general.anchor]),
+        "forced_general_delta": sum(forced) / len(forced) if forced else 0.0,
+        "kl_to_base": sum(result.kl for result in drift.version) / len(drift.version),
+    }
+
+
+def controls(runtime: Runtime, world: World, digest: str, answerer: EngineAnswerer, bare: str) -> dict[str, Any]:
+    """The same router with the module's values zeroed, and the same router feeding the told text instead."""
+    prompts = [question.messages for question in world.questions]
+    zeroed = answerer_of(runtime, zeroed_version(runtime, digest))
+    without = marks(world.questions, zeroed.answer(prompts, forced=True))  # type: ignore[arg-type]
+    routed = [route != bare for route in answerer.route(world.questions)]
+    with_text = marks(world.questions, ask(runtime, prompts, COLLEAGUE, model="base", memory=True))
+    return {
+        "zeroed_closed_book": share(without),
+        "router_with_text": share([fires and mark for fires, mark in zip(routed, with_text, strict=True)]),
+        "module_bytes_per_fact": module_bytes(runtime, digest) / len(world.facts),
+    }
+
+
+def zeroed_version(runtime: Runtime, digest: str) -> str:
+    """A version whose modules have every value set to zero; it is never judged or served."""
+    registry, objects = runtime.store.registry, runtime.store.objects
+    version = registry.version(digest)
+    modules = []
+    for module in version.modules:
+        aside = runtime.config.home / "zeroed" / module.digest
+        aside.mkdir(parents=True, exist_ok=True)
+        for file in objects.path(module.digest).iterdir():
+            if file.suffix == ".safetensors":
+                tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}
+                save_file(tensors, aside / file.name)
+            else:
+                (aside / file.name).write_bytes(file.read_bytes())
+        modules.append(replace(module, digest=objects.put_directory(aside)))
+    return registry.put(
+        Version(version.base, version.tokenizer, version.chat_template, version.precision, (), tuple(modules))
+    )
+
+
+def module_bytes(runtime: Runtime, digest: str) -> int:
+    """Bytes of a version's modules on disk."""
+    paths = [runtime.store.objects.path(m.digest) for m in runtime.store.registry.version(digest).modules]
+    return sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
+
+
+def reversal(runtime: Runtime, digest: str) -> dict[str, Any]:
+    """Promote and roll back: how long, and whether parameters and fixed-shape logits are as before."""
+    probe: Sequence[Message] = (Message("user", "Name the capital of France."),)
+    before = state(runtime, probe)
+    runtime.promote(digest)
+    began = time.monotonic()
+    runtime.rollback()
+    seconds = time.monotonic() - began
+    after = state(runtime, probe)
+    champion = runtime.store.registry.aliases()[Alias.CHAMPION]
+    return {
+        "rollback_seconds": seconds,
+        "rollback_bit_identical": before == after and champion == version_digest(runtime.model.version()),
+    }
+
+
+def state(runtime: Runtime, probe: Sequence[Message]) -> tuple[str, bytes]:
+    """Digest of the served parameters, and the bytes of logits at one fixed shape."""
+    tokens = runtime.model.chat.encode(probe)
+    logits_TV = runtime.engine.distributions(tokens, tokens[-4:])
+    return parameter_digest(runtime.model.network), logits_TV.numpy().tobytes()
+
+
+def answerer_of(runtime: Runtime, digest: str) -> EngineAnswerer:
+    """A version of this runtime as an exam sees it."""
+    house = runtime.house()
+    return EngineAnswerer(house, house.served.load(runtime.store.registry.version(digest)))
+
+
+def save_trial(trial: Trial, path: Path) -> None:
+    """Keep a finished seed, so that the benchmark resumes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(trial.numbers), "utf8")
+    aside.rename(path)

@@ -1,0 +1,118 @@
+"""Versions made ready to answer: weights and attachments in the engine, the router in memory, a plan per request.
+
+Knows no HTTP, no ledger and no gate. The runtime plans a request with it by day; the night's answerers do so by night.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tenure.modules.router import Router
+
+from tenure.model.engine import Engine
+from tenure.model.language_model import LanguageModel
+from tenure.store.digests import effective_digest, version_digest, weight_set_digest
+from tenure.store.objects import Objects
+from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Version
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A version whose parts are loaded. `weights` is the engine's name of its weight set ("" for the bare base)."""
+
+    digest: str
+    version: Version
+    weights: str
+    router: Router | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one request will run on, decided before prefill."""
+
+    weights: str
+    uses: tuple[AttachmentUse, ...]
+    effective: str
+
+
+def may_use(module: ModuleRef, scope: Scope) -> bool:
+    """Whether a module's audience lets this asker in."""
+    if module.audience is Audience.PUBLIC:
+        return True
+    if module.audience is Audience.TENANT:
+        return module.owner == scope.tenant
+    return module.owner in (f"{scope.tenant}/{scope.principal}", scope.id)
+
+
+class ServedVersions:
+    """Loads versions into one engine, plans requests on them, and lets go of what no version needs any more.
+
+    Safe to call from several threads. Loading happens in the caller's thread, outside the engine's step.
+    """
+
+    def __init__(self, engine: Engine, model: LanguageModel, objects: Objects) -> None:
+        self._engine = engine
+        self._model = model
+        self._objects = objects
+        self._lock = threading.RLock()
+        self._ready: dict[str, ServedVersion] = {}
+
+    def load(self, version: Version) -> ServedVersion:
+        """Make a version ready; a second call returns the same. Raises TamperedObject or BrokenModel."""
+        digest = version_digest(version)
+        with self._lock:
+            if digest in self._ready:
+                return self._ready[digest]
+            weights = ""
+            if version.deltas:
+                weights = weight_set_digest(version)
+                self._engine.add_weights(weights, [(self._objects.path(d.digest), d.scale) for d in version.deltas])
+            for module in version.modules:
+                self._engine.add_attachment(module.digest, self._objects.path(module.digest))
+            router = Router.load(self._objects.path(version.router)) if version.router else None
+            served = ServedVersion(digest, version, weights, router)
+            self._ready[digest] = served
+            return served
+
+    def keep_only(self, digests: Sequence[str]) -> None:
+        """Unload every other version. Requests in flight keep what they use until they end (the engine sees to it)."""
+        with self._lock:
+            gone = [served for digest, served in self._ready.items() if digest not in digests]
+            for served in gone:
+                del self._ready[served.digest]
+            modules = {m.digest for served in self._ready.values() for m in served.version.modules}
+            weights = {served.weights for served in self._ready.values()}
+            for served in gone:
+                for module in served.version.modules:
+                    if module.digest not in modules:
+                        self._engine.drop_attachment(module.digest)
+                if served.weights and served.weights not in weights:
+                    self._engine.drop_weights(served.weights)
+
+    def plan(self, served: ServedVersion, messages: Sequence[Message], scope: Scope | None) -> Plan:
+        """The router's choice among the modules that this asker may use (None: all); abstaining is the default."""
+        return self.plan_many(served, [messages], scope)[0]
+
+    def plan_many(self, served: ServedVersion, prompts: Sequence[Sequence[Message]], scope: Scope | None) -> list[Plan]:
+        """A plan for each prompt, with the router's features computed in one batch."""
+        allowed = {m.digest: m for m in served.version.modules if scope is None or may_use(m, scope)}
+        always = [AttachmentUse(m.digest, m.scale) for m in allowed.values() if m.always_on]
+        routed = frozenset(digest for digest, module in allowed.items() if not module.always_on)
+        if served.router is None or not routed:
+            return [self._planned(served, always)] * len(prompts)
+        chosen = served.router.choose_many(self._engine, self._model.chat, prompts, allowed=routed)
+        return [
+            self._planned(
+                served, [*always, *(AttachmentUse(u.digest, allowed[u.digest].scale * u.scale) for u in uses)]
+            )
+            for uses in chosen
+        ]
+
+    def forced(self, served: ServedVersion) -> Plan:
+        """Every module on, whatever the router or the audience says: how a gate looks at a module's side effects."""
+        return self._planned(served, [AttachmentUse(m.digest, m.scale) for m in served.version.modules])
+
+    def _planned(self, served: ServedVersion, uses: Sequence[AttachmentUse]) -> Plan:
+        return Plan(served.weights, tuple(uses), effective_digest(served.version, uses))

@@ -1,0 +1,402 @@
+"""The one coordinator: chat, feedback, sleep, promote, rollback, revoke, why.
+
+A request goes one way through `Runtime.chat`: which version -> what to add from memory -> which attachments -> the
+engine -> the ledger. Doors (`serve/`, `cli.py`) call this and nothing below it; nothing below knows that it exists.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tenure.config import Config
+from tenure.context.recall import Context, Noticed, Recall
+from tenure.conversation import ChatCall, ChatResult, Reply, new_turn_id, replayed
+from tenure.errors import ConfigError, IdempotencyClash, NotFound
+from tenure.gates.attested import attested_verdict
+from tenure.model.catalog import resolve
+from tenure.model.engine import Engine
+from tenure.model.generation import Generation
+from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.progress import Progress
+from tenure.model.requests import GenerationRequest
+from tenure.model.worker import EngineWorker
+from tenure.modules.served import Plan, ServedVersions
+from tenure.sleep.answering import House
+from tenure.sleep.cycle import NightResult, NightSettings, night
+from tenure.sleep.examiner import examine_version
+from tenure.store.library import Store
+from tenure.types import Alias, Feedback, Memory, Message, Principal, Role, Scope, Turn, Verdict, Version
+
+__all__ = ["ChatCall", "ChatResult", "Explanation", "ModelCard", "Reply", "Runtime", "Status"]
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A version as `/v1/models` shows it. `names` are the aliases that point at it."""
+
+    id: str
+    names: tuple[str, ...]
+    digest: str
+    created_at: float
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a reply said what it said: the version, its modules and memories, and the turns behind each of them."""
+
+    turn: Turn
+    version: Version | None
+    memories: tuple[Memory, ...]
+    modules: Mapping[str, tuple[str, ...]]
+    sources: tuple[Turn, ...]
+    feedback: tuple[Feedback, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The installation at a glance."""
+
+    model: str
+    precision: str
+    aliases: Mapping[str, str]
+    num_entries: int
+    num_versions: int
+    night: str
+    home: str
+
+
+class Runtime:
+    """One store, one base model with its engine, and what is served on it."""
+
+    def __init__(self, config: Config, store: Store, model: LanguageModel | None, engine: Engine | None) -> None:
+        self.config = config
+        self.store = store
+        self.context = Context(store.memories, config.context)
+        self._model = model
+        self._engine = engine
+        self._served = ServedVersions(engine, model, store.objects) if engine and model else None
+        self._worker: EngineWorker | None = None
+        self._watcher: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._refresh_lock = threading.Lock()
+        self._generation = -1
+        self._aliases: dict[Alias, str] = {}
+        if model is not None:
+            store.registry.found(model.version())
+            self.refresh()
+
+    @classmethod
+    def open(
+        cls, config: Config, *, worker: bool = False, model: bool = True, progress: Progress | None = None
+    ) -> Runtime:
+        """Open the store and load the model; in proxy mode (`server.upstream` set) no model is loaded.
+
+        `worker` starts the engine's thread and the watcher of aliases: the server's way. Without it, whoever asks for a
+        reply steps the engine. `model=False` is for verbs that only read or move what is stored. Raises ConfigError,
+        DownloadError, BrokenModel or StoreError.
+        """
+        store = Store.open(config.home)
+        if config.server.upstream or not model:
+            return cls(config, store, None, None)
+        directory = resolve(config.model.name, config.cache, progress=progress)
+        loaded = load_language_model(directory, precision=config.model.precision, threads=config.model.threads)
+        runtime = cls(config, store, loaded, Engine(loaded, config.engine))
+        if worker:
+            runtime._start()
+        return runtime
+
+    def _start(self) -> None:
+        self._worker = EngineWorker(self.engine)
+        self._worker.start()
+        self._watcher = threading.Thread(target=self._watch, name="alias-watcher", daemon=True)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop the threads and close the store."""
+        self._closing.set()
+        if self._watcher:
+            self._watcher.join()
+        if self._worker:
+            self._worker.stop()
+        self.store.close()
+
+    # ------------------------------------------------------------ a request
+
+    def chat(self, call: ChatCall) -> Reply:
+        """Start a reply. Raises NotFound (unknown model), ContextTooLong, InputError, BusyError.
+
+        A repeated idempotency key gets the reply that it got before, without another run.
+        """
+        if call.idempotency_key:
+            principal = Principal(call.scope.tenant, call.scope.principal)
+            first = self.store.ledger.repeated(principal.id, call.idempotency_key)
+            if first is not None:
+                return self._repeated(first, call)
+        served = self.served.load(self.store.registry.version(self._digest_of(call)))
+        recall = self.recall(call)
+        plan = self.served.plan(served, call.messages, call.scope)
+        now = time.time()
+        turn = Turn(
+            id=new_turn_id(),
+            scope=call.scope,
+            session=call.session or self.session_of(call.scope, call.messages, now),
+            created_at=now,
+            messages=call.messages,
+            reply=Message("assistant"),
+            version=served.digest,
+            effective=plan.effective,
+            memory_ids=tuple(memory.id for memory in recall.memories),
+            module_ids=tuple(use.digest for use in plan.uses),
+            learnable=call.learnable,
+            metadata=dict(call.metadata),
+        )
+        return Reply(
+            turn,
+            call.model,
+            self._submit(call, plan, recall),
+            lambda text: self.model.chat.parse_tool_calls(text, call.tools) if call.tools else (text, ()),
+            lambda kept: self.keep(kept, idempotency_key=call.idempotency_key),
+        )
+
+    def _repeated(self, turn_id: str, call: ChatCall) -> Reply:
+        turn = self.store.ledger.turn(turn_id)
+        if turn.messages != call.messages:
+            raise IdempotencyClash(
+                f"idempotency key {call.idempotency_key!r} was used for another request; send a fresh key"
+            )
+        return replayed(turn, call.model)
+
+    def recall(self, call: ChatCall) -> Recall:
+        """The request's messages with what is remembered written in, unless the asker switched memory off."""
+        if not call.memory or call.raw_prompt is not None:
+            return Recall((), call.messages)
+        return self.context.recall(call.scope, call.messages, count_tokens=self._count_tokens)
+
+    def _submit(self, call: ChatCall, plan: Plan, recall: Recall) -> Generation:
+        chat = self.model.chat
+        if call.raw_prompt is not None:
+            tokens = chat.encode_text(call.raw_prompt, begin=True)
+        else:
+            tokens = chat.encode(recall.messages, tools=call.tools)
+        return self.engine.submit(
+            GenerationRequest(tuple(tokens), call.sampling, plan.weights, plan.uses, call.scope.tenant)
+        )
+
+    def keep(self, turn: Turn, *, idempotency_key: str = "") -> str:
+        """Write a turn, and what it tells, in one durable step; usable by the very next request."""
+        noticed = self.context.notice(turn)
+        turn_id = self.store.record(turn, noticed.memories, idempotency_key=idempotency_key)
+        self._supersede(noticed, turn.created_at)
+        return turn_id
+
+    def feedback(self, feedback: Feedback, *, idempotency_key: str = "") -> str:
+        """Attach feedback to a turn of the same scope; a worded correction is remembered at once.
+
+        Raises NotFound when the turn is unknown or belongs to somebody else.
+        """
+        if feedback.turn_id:
+            turn = self.store.ledger.turn(feedback.turn_id)
+            if (turn.scope.tenant, turn.scope.principal) != (feedback.scope.tenant, feedback.scope.principal):
+                raise NotFound(f"no response {feedback.turn_id!r} of yours; feedback names the id of a reply you got")
+        feedback_id = self.store.ledger.append(feedback, idempotency_key=idempotency_key)
+        noticed = self.context.notice_feedback(feedback) if feedback.text else Noticed((), ())
+        for memory in noticed.memories:
+            self.store.memories.add(memory)
+        self._supersede(noticed, feedback.created_at)
+        return feedback_id
+
+    def _supersede(self, noticed: Noticed, at: float) -> None:
+        for old, new in noticed.superseded:
+            self.store.memories.supersede(old, new, at=at)
+
+    def session_of(self, scope: Scope, messages: Sequence[Message], now: float) -> str:
+        """The session of a request that names none: the last one whose history it continues, else a new one."""
+        last = self.store.ledger.recent_session(scope, now - self.config.server.session_idle_seconds)
+        if (
+            last is not None
+            and tuple(messages[: len(last.messages)]) == last.messages
+            and len(messages) > len(last.messages)
+        ):
+            return last.session
+        return f"session_{uuid.uuid4().hex}"
+
+    # ------------------------------------------------------------ which version
+
+    def refresh(self) -> None:
+        """Take the aliases as they are now; the champion is loaded before it is switched to."""
+        if self._served is None:
+            return
+        with self._refresh_lock:
+            generation = self.store.registry.generation()
+            if generation == self._generation:
+                return
+            aliases = self.store.registry.aliases()
+            for digest in set(aliases.values()):
+                self.served.load(self.store.registry.version(digest))
+            self._aliases, self._generation = aliases, generation
+            self.served.keep_only(list(aliases.values()))
+
+    def _watch(self) -> None:
+        while not self._closing.wait(POLL_SECONDS):
+            self.refresh()
+
+    def _digest_of(self, call: ChatCall) -> str:
+        """The version that a model name means. Failed and unjudged versions answer to admins only; no fallbacks."""
+        if self._worker is None:
+            self.refresh()
+        name = call.model
+        if name in ("champion", "tenure"):
+            return self._aliases[Alias.CHAMPION]
+        if name in ("base", self.config.model.name):
+            return self.store.registry.put(self.model.version())
+        if name == "anchor":
+            return self._aliases[Alias.ANCHOR]
+        if name == "challenger" and Alias.CHALLENGER not in self._aliases:
+            raise NotFound("there is no challenger now; `tenure versions` lists what there is")
+        digest = self._aliases[Alias.CHALLENGER] if name == "challenger" else self._known(name)
+        if Role.ADMIN not in call.roles and digest not in self._open_digests():
+            raise NotFound(f"no model {name!r}; GET /v1/models lists the ones you may use")
+        return digest
+
+    def _known(self, name: str) -> str:
+        try:
+            return self.store.registry.resolve(name)
+        except NotFound:
+            raise NotFound(f"no model {name!r}; GET /v1/models lists the ones you may use") from None
+
+    def _open_digests(self) -> set[str]:
+        """Versions that anybody may ask: those that were champion once and aren't revoked."""
+        revoked = {record.digest for record in self.store.registry.versions() if record.revoked}
+        served = {m.digest for m in self.store.registry.history() if m.digest and m.alias is not Alias.CHALLENGER}
+        return served - revoked
+
+    def models(self, scope: Scope, roles: frozenset[Role]) -> tuple[ModelCard, ...]:
+        """The versions that this asker may use, newest first."""
+        names: dict[str, list[str]] = {}
+        for alias, digest in self.store.registry.aliases().items():
+            names.setdefault(digest, []).append(alias.value)
+        if self._model is not None:
+            names.setdefault(self.store.registry.put(self._model.version()), []).append("base")
+        usable = self._open_digests()
+        return tuple(
+            ModelCard(
+                record.digest, tuple(names.get(record.digest, ())), record.digest, record.created_at, record.parent
+            )
+            for record in reversed(self.store.registry.versions())
+            if record.digest in usable or (Role.ADMIN in roles and not record.revoked)
+        )
+
+    # ------------------------------------------------------------ the night and what follows
+
+    def sleep(
+        self, settings: NightSettings | None = None, *, night_id: str | None = None, progress: Progress | None = None
+    ) -> NightResult:
+        """Run a night in this process: the champion is touched only by a passed verdict."""
+        settings = settings or NightSettings.of(self.config)
+        return night(self.house(), settings, night_id=night_id, progress=progress)
+
+    def house(self) -> House:
+        """The parts that a night or an exam works with."""
+        return House(self.config, self.store, self.model, self.engine, self.served)
+
+    def gate(self, digest: str, *, progress: Progress | None = None) -> Verdict:
+        """Examine a version against champion and anchor, attest the verdict and return it."""
+        return examine_version(self.house(), self.store.registry.resolve(digest), progress=progress)
+
+    def promote(self, digest: str) -> str:
+        """Make a version champion by its stored verdict. Raises Refused when there is no passed one for it."""
+        digest = self.store.registry.resolve(digest)
+        self.store.registry.promote(digest, attested_verdict(self.store.registry, digest))
+        self.refresh()
+        return digest
+
+    def rollback(self) -> str:
+        """Back to the champion before this one; returns its digest."""
+        digest = self.store.registry.rollback()
+        self.refresh()
+        return digest
+
+    def revoke(self, digest: str, *, reason: str) -> str:
+        """Take a version out of service for good, at once; returns the champion after it."""
+        champion = self.store.registry.revoke(self.store.registry.resolve(digest), reason=reason)
+        self.refresh()
+        return champion
+
+    def why(self, turn_id: str, scope: Scope, roles: frozenset[Role]) -> Explanation:
+        """Version, memories, modules and the turns behind a reply; NotFound for somebody else's reply."""
+        turn = self.store.ledger.turn(turn_id)
+        if Role.ADMIN not in roles and (turn.scope.tenant, turn.scope.principal) != (scope.tenant, scope.principal):
+            raise NotFound(f"no response {turn_id!r} of yours")
+        registry = self.store.registry
+        version = registry.version(turn.version) if turn.version else None
+        memories = tuple(self.store.memories.get(memory_id) for memory_id in turn.memory_ids)
+        modules = {digest: self._sources_of(digest) for digest in turn.module_ids}
+        wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
+        return Explanation(
+            turn, version, memories, modules, self._turns(wanted), self.store.ledger.feedback_of(turn_id)
+        )
+
+    def _sources_of(self, module: str) -> tuple[str, ...]:
+        """The turns that a module learned from: the lineage of the version that it was made for."""
+        for record in self.store.registry.versions():
+            candidate = self.store.registry.lineage(record.digest).candidates.get(module)
+            if candidate is not None:
+                return tuple(candidate["source_ids"])
+        return ()
+
+    def _turns(self, ids: set[str]) -> tuple[Turn, ...]:
+        turns = []
+        for turn_id in sorted(ids):
+            try:
+                turns.append(self.store.ledger.turn(turn_id))
+            except NotFound:
+                continue  # erased, or a feedback id
+        return tuple(sorted(turns, key=lambda turn: turn.created_at))
+
+    def status(self) -> Status:
+        """What is served, how much is kept, and whether a night is running."""
+        registry = self.store.registry
+        running = self.store.nights.running()
+        aliases = {alias.value: digest for alias, digest in registry.aliases().items()}
+        return Status(
+            model=self.config.server.upstream or self.config.model.name,
+            precision=self.config.model.precision,
+            aliases=aliases,
+            num_entries=self.store.ledger.head(),
+            num_versions=len(registry.versions()),
+            night=running.id if running else "",
+            home=str(self.config.home),
+        )
+
+    # ------------------------------------------------------------ parts
+
+    @property
+    def engine(self) -> Engine:
+        """The engine. Raises ConfigError in proxy mode."""
+        if self._engine is None:
+            raise ConfigError("proxy mode has no model of its own; unset server.upstream to serve and train one")
+        return self._engine
+
+    @property
+    def model(self) -> LanguageModel:
+        """The base model. Raises ConfigError in proxy mode."""
+        if self._model is None:
+            raise ConfigError("proxy mode has no model of its own; unset server.upstream to serve and train one")
+        return self._model
+
+    @property
+    def served(self) -> ServedVersions:
+        """Versions made ready. Raises ConfigError in proxy mode."""
+        if self._served is None:
+            raise ConfigError("proxy mode has no model of its own; unset server.upstream to serve and train one")
+        return self._served
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._model.chat.encode_text(text)) if self._model else len(text) // 4

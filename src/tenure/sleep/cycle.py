@@ -1,0 +1,273 @@
+"""The night: ledger -> curate -> synthesize -> learn -> assemble -> gate -> promote, in one function.
+
+Read `night` from top to bottom; every line of it is a stage with a file of its own. A stage that finished is a
+checkpoint, so a night that was killed goes on where it stopped; the champion moves in the last line and nowhere else.
+Called by `Runtime.sleep`; it shares nothing with the server but the store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tenure.config import Config
+from tenure.errors import Cancelled, TenureError
+from tenure.model.language_model import load_language_model
+from tenure.model.progress import Progress
+from tenure.modules.router import Router, fit_detector
+from tenure.sleep.answering import House
+from tenure.sleep.assembly import assemble
+from tenure.sleep.curation import Curated, curate
+from tenure.sleep.examiner import exam_of, examine_version
+from tenure.sleep.journal import Journal, candidate_document
+from tenure.sleep.synthesis import synthesize
+from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleRef, Outcome, Verdict
+from tenure.weights.learners import LEARNERS
+
+SYNTHESIS_SHARE = 0.30
+LEARN_SHARE = 0.45  # of the whole budget; the rest is the gate's
+
+
+@dataclass(frozen=True, slots=True)
+class NightSettings:
+    """How one night is to be spent. `propose` stops before promotion."""
+
+    learner: str
+    budget_seconds: float
+    seed: int
+    propose: bool
+    min_sources: int
+
+    @classmethod
+    def of(cls, config: Config, **changes: Any) -> NightSettings:
+        """The settings of [night], with the changes that aren't None."""
+        night_config = config.night
+        values = {name: getattr(night_config, name) for name in cls.__dataclass_fields__}
+        return cls(**{**values, **{k: v for k, v in changes.items() if v is not None}})
+
+
+@dataclass(frozen=True, slots=True)
+class NightResult:
+    """How a night ended: `status` is promoted, proposed, refused or nothing; `reason` says why in words."""
+
+    night_id: str
+    status: str
+    reason: str
+    version: str = ""
+    verdict: Verdict | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    num_sources: int = 0
+    num_episodes: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the verdict, which is attested beside the version."""
+        values = asdict(self)
+        del values["verdict"]
+        return values
+
+
+def night(
+    house: House, settings: NightSettings, *, night_id: str | None = None, progress: Progress | None = None
+) -> NightResult:
+    """Spend one night. Raises LearnError, StoreError or GateError after noting them; the champion stays in any case."""
+    journal = Journal.begin(house.store, asdict(settings), night_id, budget_seconds=settings.budget_seconds)
+    registry = house.store.registry
+    champion = registry.aliases()[Alias.CHAMPION]
+    try:
+        with journal.stage("curate"):
+            curated = curate_since(house, champion)
+        if len(curated.sources) < settings.min_sources:
+            return _end(journal, "nothing", _too_little(curated, settings.min_sources))
+
+        with journal.stage("synthesize"):
+            episodes = self_study(house, journal, curated, settings, progress)
+        if not any(episode.kind.startswith("question") and not episode.held_out for episode in episodes):
+            return _end(journal, "nothing", "no question written about the new statements survived its check")
+
+        with journal.stage("learn"):
+            digests = {
+                owner: learn(house, journal, owner, own, settings, progress) for owner, own in _by_owner(episodes)
+            }
+
+        with journal.stage("assemble"):
+            version = put_version(house, journal, champion, digests, episodes, settings)
+
+        with journal.stage("gate"):
+            verdict = examine_version(house, version, progress=progress)
+
+        if verdict.outcome is not Outcome.PASSED:
+            return _end(journal, "refused", "; ".join(verdict.reasons), version, verdict, curated, episodes)
+        registry.challenge(version)
+        if settings.propose:
+            reason = f"passed and waits for a person: tenure promote {version[:12]}"
+            return _end(journal, "proposed", reason, version, verdict, curated, episodes)
+        registry.promote(version, verdict)
+        return _end(journal, "promoted", "passed every gate", version, verdict, curated, episodes)
+    except TenureError as error:
+        journal.end("cancelled" if isinstance(error, Cancelled) else "failed", {"reason": str(error)})
+        raise
+    except KeyboardInterrupt:
+        journal.event("interrupted; `tenure sleep` goes on from the last finished stage")
+        raise
+
+
+# ---------------------------------------------------------------- the stages
+
+
+def curate_since(house: House, champion: str) -> Curated:
+    """What was said and is not yet in the champion; its lineage names the sources that it has learned."""
+    ledger = house.store.ledger
+    return curate(
+        (turn for _, turn in ledger.turns()),
+        [entry for _, entry in ledger.feedback()],
+        learnt=frozenset(learned_sources(house, champion)),
+        forgotten=ledger.erased(),
+    )
+
+
+def learned_sources(house: House, digest: str) -> Iterator[str]:
+    """Ids of the sources that a version and its ancestors learned."""
+    while digest:
+        lineage = house.store.registry.lineage(digest)
+        for part in lineage.candidates.values():
+            yield from part["source_ids"]
+        digest = lineage.parent
+
+
+def self_study(
+    house: House, journal: Journal, curated: Curated, settings: NightSettings, progress: Progress | None
+) -> tuple[Episode, ...]:
+    """Questions and answers written by the model itself with the source in its context, checked against the source."""
+    kept = journal.kept_episodes("synthesize")
+    if kept is None:
+        synthesis = synthesize(
+            house.engine,
+            house.model.chat,
+            curated.sources,
+            seed=settings.seed,
+            budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
+            progress=progress,
+        )
+        kept = synthesis.episodes
+        journal.keep_episodes("synthesize", kept)
+    return kept
+
+
+def learn(
+    house: House,
+    journal: Journal,
+    owner: str,
+    episodes: Sequence[Episode],
+    settings: NightSettings,
+    progress: Progress | None,
+) -> Mapping[str, Any]:
+    """Train on one owner's episodes from the frozen base; returns {digest, place, candidate}, kept as a checkpoint."""
+    done = journal.finished(f"learn {owner}")
+    if done is not None:
+        return done
+    training = [episode for episode in episodes if not episode.held_out]
+    network = load_language_model(house.model.directory, precision="bf16", threads=house.config.model.threads)
+    with tempfile.TemporaryDirectory(prefix="tenure-night-") as folder:
+        candidate = LEARNERS[settings.learner]().learn(
+            network,
+            training,
+            budget_seconds=min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds),
+            seed=settings.seed,
+            progress=progress,
+            directory=Path(folder) / "artefact",
+        )
+        digest = house.store.objects.put_directory(Path(candidate.directory))
+    done = {"digest": digest, "place": candidate.place, "candidate": candidate_document(candidate, digest)}
+    journal.checkpoint(f"learn {owner}", done)
+    return done
+
+
+def put_version(
+    house: House,
+    journal: Journal,
+    champion: str,
+    learned: Mapping[str, Mapping[str, Any]],
+    episodes: Sequence[Episode],
+    settings: NightSettings,
+) -> str:
+    """The champion plus what was learned, with a router that knows when to use it; returns the version's digest."""
+    done = journal.finished("assemble")
+    if done is not None:
+        return str(done["version"])
+    registry = house.store.registry
+    parent = registry.version(champion)
+    owned = _by_owner(episodes)
+    modules, deltas = [], []
+    for owner, part in learned.items():
+        if part["place"] == "delta":
+            deltas.append(DeltaRef(part["digest"]))
+        else:
+            modules.append(ModuleRef(part["digest"], ModuleKind.LORA, Audience.PRINCIPAL, owner))
+    router = _router_over(house, parent.router, {m.digest: owned[m.owner] for m in modules}, settings)
+    version = registry.put(assemble(parent, modules=modules, deltas=deltas, router=router))
+    registry.set_lineage(
+        version,
+        parent=champion,
+        source_ids=sorted({s for episode in episodes for s in episode.source_ids}),
+        candidates={
+            part["digest"]: {**part, "exam": exam_of(house, episodes, owner)} for owner, part in learned.items()
+        },
+    )
+    journal.checkpoint("assemble", {"version": version})
+    return version
+
+
+def _router_over(
+    house: House, router: str, taught: Mapping[str, Sequence[Episode]], settings: NightSettings
+) -> str | None:
+    """The parent's router plus a detector for each new module, as a digest; None when there is no new module."""
+    if not taught:
+        return None
+    with tempfile.TemporaryDirectory(prefix="tenure-router-") as folder:
+        combined = Router.load(house.store.objects.path(router)) if router else Router.empty()
+        for digest, episodes in taught.items():
+            training = [episode for episode in episodes if not episode.held_out]
+            combined = combined.with_detector(
+                fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
+            )
+        combined.save(Path(folder) / "router")
+        return house.store.objects.put_directory(Path(folder) / "router")
+
+
+def _by_owner(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
+    """Episodes by the scope that told them: one module an owner, so that an audience is never wider than its source."""
+    owners: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        owners.setdefault(episode.scope.id, []).append(episode)
+    return owners
+
+
+def _too_little(curated: Curated, min_sources: int) -> str:
+    found = f"{len(curated.sources)} new statements, {min_sources} are worth a night"
+    return f"{found}; {curated.reason}" if curated.reason else found
+
+
+def _end(
+    journal: Journal,
+    status: str,
+    reason: str,
+    version: str = "",
+    verdict: Verdict | None = None,
+    curated: Curated | None = None,
+    episodes: Sequence[Episode] = (),
+) -> NightResult:
+    result = NightResult(
+        night_id=journal.night_id,
+        status=status,
+        reason=reason,
+        version=version,
+        verdict=verdict,
+        seconds=dict(journal.seconds),
+        num_sources=len(curated.sources) if curated else 0,
+        num_episodes=len(episodes),
+    )
+    journal.end(status, result.summary())
+    return result
