@@ -17,12 +17,13 @@ ORDER = [
     "weights",
     "gates",
     "sleep",
+    "conversation",
     "runtime",
     "serve",
-    "cli",
     "bench",
+    "cli",
 ]
-GROUND = {"types", "errors", "config", "__init__"}
+GROUND = {"types", "errors", "config", "__init__", "__version__"}
 DOORSTEP = {"__main__"}
 SILENT = {"utils", "helpers", "base", "manager", "common", "misc"}
 
