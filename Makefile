@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint reference clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -27,6 +27,9 @@ lint: $(STAMP)
 
 bench-%: $(STAMP)  ## bench-loop, bench-engine, bench-ledger, bench-crash: one JSON object as the last line.
 	$(BIN)/tenure bench $*
+
+reference: $(STAMP)  ## Write docs/reference.md from the code.
+	$(BIN)/python -m tenure.cli.reference > docs/reference.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

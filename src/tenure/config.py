@@ -94,8 +94,7 @@ class NightConfig:
     at: str = setting("", "Local time HH:MM at which `serve` starts a night; empty never.")
     idle_seconds: float = setting(0.0, "Start a night after so long without a request; 0 never.")
     min_sources: int = setting(3, "Fewer new sources than this: nothing worth learning tonight.")
-    max_share_per_principal: float = setting(1.0, "Cap on one principal's share of the episodes of a public module.")
-    public_confirmations: int = setting(3, "Distinct enrolled keys that must say a fact before it may be public.")
+    max_per_principal: int = setting(96, "New statements of one principal that a night takes at most.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class Runtime:
         reply steps the engine. `model=False` is for verbs that only read or move what is stored. Raises ConfigError,
         DownloadError, BrokenModel or StoreError.
         """
-        store = Store.open(config.home)
+        store = Store.open(config.home, group_commit_milliseconds=config.store.group_commit_milliseconds)
         if config.server.upstream or not model:
             return cls(config, store, None, None)
         directory = resolve(config.model.name, config.cache, progress=progress)

@@ -125,6 +125,7 @@ def curate_since(house: House, champion: str) -> Curated:
         [entry for _, entry in ledger.feedback()],
         learnt=frozenset(learned_sources(house, champion)),
         forgotten=ledger.erased(),
+        max_per_principal=house.config.night.max_per_principal,
     )
 
 
