@@ -79,12 +79,12 @@ class DirectoryCache:
         self._known[effective, precision] = {**known, **values}
 
     def forget(self, effective: str) -> None:
-        for path in self._directory.glob(f"{_checked(effective)}-*.jsonl"):
+        for path in self._directory.glob(f"{_checked(effective)}@*.jsonl"):
             path.unlink(missing_ok=True)
         self._known = {key: values for key, values in self._known.items() if key[0] != effective}
 
     def _path(self, effective: str, precision: str) -> Path:
-        return self._directory / f"{_checked(effective)}-{_checked(precision)}.jsonl"
+        return self._directory / f"{_checked(effective)}@{_checked(precision)}.jsonl"
 
     @staticmethod
     def _read(path: Path) -> dict[str, Value]:

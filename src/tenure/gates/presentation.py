@@ -94,9 +94,7 @@ def _fields(kind: type[Verdict] | type[Check], document: Any) -> dict[str, Any]:
     given = dict(document) if isinstance(document, Mapping) else {}
     if set(given) != set(hints):
         odd = ", ".join(sorted(set(given) ^ set(hints)))
-        raise GateError(
-            f"a {kind.__name__.lower()} document lacks or has unknown fields: {odd}; judge the version again"
-        )
+        raise GateError(f"a {kind.__name__.lower()} lacks or has unknown fields: {odd}; judge the version again")
     for name, wanted in hints.items():
         if wanted is Outcome:
             try:
