@@ -37,7 +37,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_tiny_model(directory: Path, *, seed: int = 0) -> Path:
-    """Write model and tokenizer to `directory` and return it. float32; vocabulary of 259; window of 512 tokens."""
+    """Write model and tokenizer to `directory` and return it. float32; vocabulary of 259; window of 2048 tokens."""
     tokenizer = byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -46,7 +46,7 @@ def write_tiny_model(directory: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenure.config import Config
 from tenure.context.recall import Context, Noticed, Recall
@@ -25,11 +26,12 @@ from tenure.model.progress import Progress
 from tenure.model.requests import GenerationRequest
 from tenure.model.worker import EngineWorker
 from tenure.modules.served import Plan, ServedVersions
-from tenure.sleep.answering import House
-from tenure.sleep.cycle import NightResult, NightSettings, night
-from tenure.sleep.examiner import examine_version
 from tenure.store.library import Store
 from tenure.types import Alias, Feedback, Memory, Message, Principal, Role, Scope, Turn, Verdict, Version
+
+if TYPE_CHECKING:
+    from tenure.sleep.answering import House
+    from tenure.sleep.cycle import NightResult, NightSettings
 
 __all__ = ["ChatCall", "ChatResult", "Explanation", "ModelCard", "Reply", "Runtime", "Status"]
 
@@ -177,7 +179,8 @@ class Runtime:
         """The request's messages with what is remembered written in, unless the asker switched memory off."""
         if not call.memory or call.raw_prompt is not None:
             return Recall((), call.messages)
-        return self.context.recall(call.scope, call.messages, count_tokens=self._count_tokens)
+        room_tokens = self._window_tokens() - call.sampling.max_tokens
+        return self.context.recall(call.scope, call.messages, count_tokens=self._count_tokens, room_tokens=room_tokens)
 
     def _submit(self, call: ChatCall, plan: Plan, recall: Recall) -> Generation:
         chat = self.model.chat
@@ -299,15 +302,21 @@ class Runtime:
         self, settings: NightSettings | None = None, *, night_id: str | None = None, progress: Progress | None = None
     ) -> NightResult:
         """Run a night in this process: the champion is touched only by a passed verdict."""
+        from tenure.sleep.cycle import NightSettings, night  # a server that never sleeps never loads the night
+
         settings = settings or NightSettings.of(self.config)
         return night(self.house(), settings, night_id=night_id, progress=progress)
 
     def house(self) -> House:
         """The parts that a night or an exam works with."""
+        from tenure.sleep.answering import House
+
         return House(self.config, self.store, self.model, self.engine, self.served)
 
     def gate(self, digest: str, *, progress: Progress | None = None) -> Verdict:
         """Examine a version against champion and anchor, attest the verdict and return it."""
+        from tenure.sleep.examiner import examine_version
+
         return examine_version(self.house(), self.store.registry.resolve(digest), progress=progress)
 
     def promote(self, digest: str) -> str:
@@ -398,5 +407,10 @@ class Runtime:
             raise ConfigError("proxy mode has no model of its own; unset server.upstream to serve and train one")
         return self._served
 
-    def _count_tokens(self, text: str) -> int:
-        return len(self._model.chat.encode_text(text)) if self._model else len(text) // 4
+    def _count_tokens(self, messages: Sequence[Message]) -> int:
+        if self._model is None:  # an upstream's tokenizer is unknown: four characters a token, as a rule of thumb
+            return sum(len(message.content) // 4 + 4 for message in messages)
+        return len(self._model.chat.encode(messages))
+
+    def _window_tokens(self) -> int:
+        return self._engine.max_context_tokens if self._engine else self.config.engine.max_context_tokens

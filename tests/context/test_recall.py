@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,13 @@ def tell(store: Store, context: Context, scope: Scope, text: str, at: float, *, 
         store.memories.supersede(old, new, at=at)
 
 
+def words(messages: Sequence[Message]) -> int:
+    return sum(len(message.content.split()) for message in messages)
+
+
 def asked(context: Context, scope: Scope, *texts: str) -> str:
     messages = tuple(Message("user", text) for text in texts)
-    recall = context.recall(scope, messages, count_tokens=lambda text: len(text.split()))
+    recall = context.recall(scope, messages, count_tokens=words, room_tokens=1000)
     return recall.messages[-1].content
 
 
@@ -65,10 +69,23 @@ def test_what_must_not_be_learned_is_not_remembered(store: Store) -> None:
 
 
 def test_memories_stay_within_their_budget(store: Store) -> None:
-    context = Context(store.memories, ContextConfig(max_memories=4, max_tokens=20))
+    context = Context(store.memories, ContextConfig(max_memories=4, max_tokens=30))
     for i in range(8):
         tell(store, context, ANNA, f"Shelf {i} of the Ostrel depot holds {i * 3} boxes of nails.", i)
-    recall = context.recall(
-        ANNA, (Message("user", "What do the shelves of the Ostrel depot hold?"),), count_tokens=lambda t: len(t.split())
-    )
+    asked = (Message("user", "What do the shelves of the Ostrel depot hold?"),)
+    recall = context.recall(ANNA, asked, count_tokens=words, room_tokens=1000)
     assert 0 < len(recall.memories) <= 2
+    assert words(recall.messages) <= 1000
+
+
+def test_without_room_for_the_examples_they_are_left_out_and_without_room_for_a_memory_it_is(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1)
+    asked = (Message("user", "What is the gate code of the Ostrel depot?"),)
+    roomy = context.recall(ANNA, asked, count_tokens=words, room_tokens=1000)
+    tight = context.recall(ANNA, asked, count_tokens=words, room_tokens=40)
+    full = context.recall(ANNA, asked, count_tokens=words, room_tokens=12)
+    assert len(roomy.messages) > len(tight.messages) == 1
+    assert "4471" in tight.messages[0].content
+    assert full.messages == asked
+    assert not full.memories

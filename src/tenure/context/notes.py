@@ -33,7 +33,9 @@ EXAMPLE_MESSAGES = tuple(
 )
 
 
-def written_in(messages: Sequence[Message], memories: Sequence[Memory]) -> tuple[Message, ...]:
+def written_in(
+    messages: Sequence[Message], memories: Sequence[Memory], *, examples: bool = True
+) -> tuple[Message, ...]:
     """The messages with the memories as the context of the last user message; unchanged when there are none."""
     if not memories:
         return tuple(messages)
@@ -41,4 +43,5 @@ def written_in(messages: Sequence[Message], memories: Sequence[Memory]) -> tuple
     start = next((i for i, m in enumerate(messages) if m.role not in ("system", "developer")), 0)
     context = " ".join(memory.text for memory in memories)
     asked = replace(messages[last], content=_asked(context, messages[last].content))
-    return (*messages[:start], *EXAMPLE_MESSAGES, *messages[start:last], asked, *messages[last + 1 :])
+    shown = EXAMPLE_MESSAGES if examples else ()
+    return (*messages[:start], *shown, *messages[start:last], asked, *messages[last + 1 :])

@@ -17,6 +17,7 @@ from tenure.context.terms import content_terms, coverage
 from tenure.store.memories import Memories
 from tenure.types import Feedback, Memory, MemoryKind, Message, Scope, Turn
 
+CountTokens = Callable[[Sequence[Message]], int]
 NUM_CANDIDATES = 24
 SHORT_QUESTION_TERMS = 3
 
@@ -74,22 +75,32 @@ class Context:
                     superseded.append((old.id, memory.id))
         return Noticed(tuple(kept), tuple(superseded))
 
-    def recall(self, scope: Scope, messages: Sequence[Message], *, count_tokens: Callable[[str], int]) -> Recall:
+    def recall(
+        self, scope: Scope, messages: Sequence[Message], *, count_tokens: CountTokens, room_tokens: int
+    ) -> Recall:
         """Choose memories for the last user message and write them in front of it.
 
-        `count_tokens` measures a text in the model's tokens; the chosen memories stay within the settings' token limit.
+        `count_tokens` says how many tokens messages take in the model's own format; `room_tokens` is what the window
+        leaves for prompt and memories together. Where there is no room for the worked examples they are left out, where
+        there is none for a memory it is.
         """
         query = _query(messages)
         wanted = content_terms(query)
         chosen: list[Memory] = []
-        spent = 0
         for memory in self._ranked(wanted, query, scope):
-            cost = count_tokens(memory.text)
-            if len(chosen) < self._settings.max_memories and spent + cost <= self._settings.max_tokens:
-                chosen.append(memory)
-                spent += cost
-        chosen.reverse()  # the best one stands nearest to the question
-        return Recall(tuple(chosen), written_in(messages, chosen))
+            if len(chosen) == self._settings.max_memories:
+                break
+            # The best one stands nearest to the question.
+            if self._fits([memory, *chosen], messages, count_tokens, room_tokens):
+                chosen.insert(0, memory)
+        with_examples = count_tokens(written_in(messages, chosen)) <= room_tokens
+        return Recall(tuple(chosen), written_in(messages, chosen, examples=with_examples))
+
+    def _fits(
+        self, chosen: Sequence[Memory], messages: Sequence[Message], count_tokens: CountTokens, room_tokens: int
+    ) -> bool:
+        bare, noted = count_tokens(messages), count_tokens(written_in(messages, chosen, examples=False))
+        return noted <= room_tokens and noted - bare <= self._settings.max_tokens
 
     def _ranked(self, wanted: dict[str, float], query: str, scope: Scope) -> list[Memory]:
         found = self._memories.search(query, scope, limit=NUM_CANDIDATES) if wanted else ()

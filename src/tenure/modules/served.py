@@ -8,14 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from tenure.modules.router import Router
+from typing import TYPE_CHECKING
 
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.store.digests import effective_digest, version_digest, weight_set_digest
 from tenure.store.objects import Objects
 from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Version
+
+if TYPE_CHECKING:
+    from tenure.modules.router import Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,17 @@ class ServedVersions:
                 self._engine.add_weights(weights, [(self._objects.path(d.digest), d.scale) for d in version.deltas])
             for module in version.modules:
                 self._engine.add_attachment(module.digest, self._objects.path(module.digest))
-            router = Router.load(self._objects.path(version.router)) if version.router else None
+            router = self._router(version)
             served = ServedVersion(digest, version, weights, router)
             self._ready[digest] = served
             return served
+
+    def _router(self, version: Version) -> Router | None:
+        if not version.router:
+            return None
+        from tenure.modules.router import Router  # a base without modules starts without it
+
+        return Router.load(self._objects.path(version.router))
 
     def keep_only(self, digests: Sequence[str]) -> None:
         """Unload every other version. Requests in flight keep what they use until they end (the engine sees to it)."""

@@ -1,0 +1,140 @@
+"""A request through the whole house on the tiny model: kept, recalled, explained, replayed, refused when it must be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tenure.config import Config, load_config
+from tenure.errors import IdempotencyClash, NotFound, Refused
+from tenure.model.requests import Sampling
+from tenure.runtime import ChatCall, Reply, Runtime
+from tenure.types import Alias, Feedback, FeedbackKind, Message, Role, Scope
+
+ANNA, BEN = Scope("acme", "anna"), Scope("acme", "ben")
+ADMIN = frozenset(Role)
+
+
+@pytest.fixture
+def config(tiny_model_directory: Path, tmp_path: Path) -> Config:
+    flags = {"model.name": str(tiny_model_directory), "store.home": str(tmp_path / "home"), "model.precision": "fp32"}
+    return load_config(flags={**flags, "model.threads": 1, "engine.max_context_tokens": 2000}, environment={})
+
+
+@pytest.fixture
+def runtime(config: Config) -> Iterator[Runtime]:
+    opened = Runtime.open(config)
+    yield opened
+    opened.close()
+
+
+def say(
+    runtime: Runtime, text: str, scope: Scope = ANNA, *, history: tuple[Message, ...] = (), **more: object
+) -> Reply:
+    call = ChatCall((*history, Message("user", text)), scope, sampling=Sampling(max_tokens=4))
+    reply = runtime.chat(replace(call, **more))  # type: ignore[arg-type]
+    reply.result()
+    return reply
+
+
+def test_a_turn_is_kept_with_the_version_that_answered(runtime: Runtime) -> None:
+    reply = say(runtime, "Hello there.")
+    turn = runtime.store.ledger.turn(reply.id)
+    assert turn.messages == (Message("user", "Hello there."),)
+    assert turn.version == reply.fingerprint == runtime.store.registry.aliases()[Alias.CHAMPION]
+    assert turn.effective == reply.effective
+    assert turn.reply == reply.result().message
+
+
+def test_what_was_told_is_used_by_the_next_request_and_why_names_it(runtime: Runtime) -> None:
+    told = say(runtime, "The gate code of the Ostrel depot is 4471.")
+    question = "What is the gate code of the Ostrel depot?"
+    asked = say(runtime, question)
+    assert len(asked.memory_ids) == 1
+    explained = runtime.why(asked.id, ANNA, frozenset({Role.CHAT}))
+    assert [turn.id for turn in explained.sources] == [told.id]
+    assert not say(runtime, question, memory=False).memory_ids
+    assert not say(runtime, question, BEN).memory_ids
+
+
+def test_the_ledger_keeps_what_the_client_sent_and_not_what_memory_added(runtime: Runtime) -> None:
+    say(runtime, "The gate code of the Ostrel depot is 4471.")
+    asked = say(runtime, "What is the gate code of the Ostrel depot?")
+    assert "4471" not in runtime.store.ledger.turn(asked.id).messages[-1].content
+
+
+def test_nobody_explains_somebody_elses_reply(runtime: Runtime) -> None:
+    reply = say(runtime, "Hello there.")
+    with pytest.raises(NotFound):
+        runtime.why(reply.id, BEN, frozenset({Role.CHAT}))
+    assert runtime.why(reply.id, BEN, ADMIN).turn.id == reply.id
+
+
+def test_a_correction_is_remembered_at_once_and_only_by_its_author(runtime: Runtime) -> None:
+    reply = say(runtime, "What is the gate code of the Ostrel depot?")
+    text = "The gate code of the Ostrel depot is 9902."
+    entry = Feedback("fb1", ANNA, FeedbackKind.CORRECTION, time.time(), reply.id, text=text)
+    with pytest.raises(NotFound):
+        runtime.feedback(replace(entry, id="fb2", scope=BEN))
+    runtime.feedback(entry)
+    assert say(runtime, "What is the gate code of the Ostrel depot?").memory_ids
+    assert not say(runtime, "What is the gate code of the Ostrel depot?", BEN).memory_ids
+
+
+def test_a_repeated_key_gets_the_first_reply_and_another_request_under_it_is_refused(runtime: Runtime) -> None:
+    first = say(runtime, "Hello there.", idempotency_key="k")
+    again = say(runtime, "Hello there.", idempotency_key="k")
+    assert again.id == first.id
+    assert again.result().message == first.result().message
+    assert sum(1 for _ in runtime.store.ledger.turns()) == 1
+    with pytest.raises(IdempotencyClash):
+        say(runtime, "Something else.", idempotency_key="k")
+    assert say(runtime, "Hello there.", BEN, idempotency_key="k").id != first.id
+
+
+def test_a_session_goes_on_while_its_history_does(runtime: Runtime) -> None:
+    first = say(runtime, "Hello there.")
+    history = (Message("user", "Hello there."), first.result().message)
+    assert say(runtime, "And now?", history=history).session == first.session
+    assert say(runtime, "Something new.").session != first.session
+
+
+def test_an_unknown_version_is_not_found_and_never_falls_back(runtime: Runtime) -> None:
+    for name in ("gpt-4", "challenger", "0" * 64):
+        with pytest.raises(NotFound):
+            say(runtime, "Hello.", model=name)
+
+
+def test_an_unjudged_version_answers_to_admins_only_and_is_not_promoted(runtime: Runtime) -> None:
+    base = runtime.model.version()
+    unjudged = runtime.store.registry.put(replace(base, precision="other"))
+    with pytest.raises(NotFound):
+        say(runtime, "Hello.", model=unjudged)
+    assert say(runtime, "Hello.", model=unjudged, roles=ADMIN).fingerprint == unjudged
+    with pytest.raises(Refused):
+        runtime.promote(unjudged)
+    assert unjudged not in {card.digest for card in runtime.models(ANNA, frozenset({Role.CHAT}))}
+    assert unjudged in {card.digest for card in runtime.models(ANNA, ADMIN)}
+
+
+def test_a_reply_that_was_cancelled_is_never_learned_from(config: Config) -> None:
+    runtime = Runtime.open(config, worker=True)
+    try:
+        call = ChatCall((Message("user", "Count."),), ANNA, sampling=Sampling(max_tokens=1500))
+        reply = runtime.chat(call)
+        next(iter(reply))
+        reply.cancel()
+        assert reply.result().finish_reason == "cancelled"
+        assert not runtime.store.ledger.turn(reply.id).learnable
+    finally:
+        runtime.close()
+
+
+def test_a_runtime_without_a_model_moves_and_reads_what_is_stored(config: Config, runtime: Runtime) -> None:
+    light = Runtime.open(config, model=False)
+    assert light.status().aliases == runtime.status().aliases
+    light.close()
