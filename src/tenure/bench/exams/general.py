@@ -43,7 +43,7 @@ def items(seed: int = SEED) -> list[ChoiceItem]:
     suite: list[ChoiceItem] = []
     for family, drafts in families(rng):
         drafts = drafts[:MOST_PER_FAMILY]
-        places = [i % 4 for i in range(len(drafts))]
+        places = [(len(suite) + i) % 4 for i in range(len(drafts))]
         rng.shuffle(places)
         for number, (draft, place) in enumerate(zip(drafts, places, strict=True)):
             suite.append(item(f"general/{family}/{number:03d}", family, draft, place))
@@ -64,7 +64,6 @@ def families(rng: random.Random) -> Iterator[tuple[str, list[Draft]]]:
     for rows in ROWS:
         yield rows.family, from_rows(rows)
     yield "addition", sums(rng)
-    yield "subtraction", differences(rng)
     yield "multiplication", products(rng)
     yield "sequences", sequences(rng)
     yield "calendar", calendar(rng)
@@ -81,13 +80,14 @@ def question_form(examples: Sequence[tuple[str, str]], question: str) -> str:
 def from_pairs(table: Pairs, rng: random.Random) -> list[Draft]:
     """Alternate question and completion form over the rows; wrong choices are other rows' values of similar length."""
     rows = [row.strip().split("=") for row in table.rows.split(";")]
-    values = list(dict.fromkeys(value for _, value in rows))
+    values = list(dict.fromkeys(value.split("~")[0] for _, value in rows))
     examples = [(table.question.format(key), value) for key, value in rows[:2]]
     drafts = []
-    for number, (key, right) in enumerate(rows[2:]):
+    for number, (key, choices) in enumerate(rows[2:]):
+        right, *wrong = choices.split("~")
         question = question_form(examples, table.question.format(key))
         prompt = table.completion.format(key) if number % 2 else question
-        drafts.append(Draft(prompt, right, near(right, values, rng)))
+        drafts.append(Draft(prompt, right, tuple(wrong) or near(right, values, rng)))
     return drafts
 
 

@@ -1,7 +1,8 @@
 """Tables of common knowledge, written by hand, from which the general suite is made.
 
-A `Pairs` table gives `key=value` rows: the wrong choices of a row are values of other rows. A `Rows` table gives
-whole items: `prompt|right|wrong|wrong|wrong`. Knows nothing of models or gates; called by `general.py` only.
+A `Pairs` table gives `key=value` rows: the wrong choices of a row are values of other rows, unless it names its own
+(`key=value~wrong~wrong~wrong`). A `Rows` table gives whole items: `prompt|right|wrong|wrong|wrong`. Knows nothing of
+models or gates; called by `general.py` only.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ PAIRS = (
         "capitals",
         "What is the capital of {0}?",
         "The capital of {0} is the city of",
-        "Germany=Berlin; Portugal=Lisbon; France=Paris; Italy=Rome; Spain=Madrid; Austria=Vienna; Greece=Athens; "
-        "Japan=Tokyo; China=Beijing; Russia=Moscow; Egypt=Cairo; Canada=Ottawa; Australia=Canberra; "
-        "Ireland=Dublin; Norway=Oslo; Sweden=Stockholm; Denmark=Copenhagen; Finland=Helsinki; Poland=Warsaw; "
-        "Hungary=Budapest; Turkey=Ankara; Iran=Tehran; Iraq=Baghdad; Cuba=Havana; Peru=Lima; Kenya=Nairobi; "
-        "Thailand=Bangkok; South Korea=Seoul; Belgium=Brussels; Argentina=Buenos Aires",
+        "Germany=Berlin; Portugal=Lisbon; France=Paris~Lyon~Nice~Lille; Italy=Rome~Milan~Naples~Venice; "
+        "Spain=Madrid~Seville~Bilbao~Valencia; Austria=Vienna~Graz~Linz~Salzburg; Japan=Tokyo~Osaka~Kyoto~Nagoya; "
+        "China=Beijing~Shanghai~Wuhan~Tianjin; Russia=Moscow~Kazan~Omsk~Samara; "
+        "Canada=Ottawa~Toronto~Montreal~Calgary; Australia=Canberra~Sydney~Brisbane~Melbourne; "
+        "Turkey=Ankara~Istanbul~Izmir~Bursa; Poland=Warsaw~Krakow~Gdansk~Poznan; "
+        "India=New Delhi~Mumbai~Kolkata~Chennai; Brazil=Brasilia~Salvador~Sao Paulo~Recife; "
+        "Egypt=Cairo~Alexandria~Luxor~Giza; Switzerland=Bern~Zurich~Geneva~Basel; "
+        "Scotland=Edinburgh~Glasgow~Aberdeen~Dundee; the Netherlands=Amsterdam~Rotterdam~Utrecht~Eindhoven; "
+        "Greece=Athens~Sparta~Corfu~Patras",
     ),
     Pairs(
         "sounds",
@@ -50,10 +55,12 @@ PAIRS = (
         "opposites",
         "What is the opposite of {0}?",
         "The opposite of {0} is",
-        "hot=cold; up=down; big=small; fast=slow; light=dark; happy=sad; day=night; old=young; rich=poor; "
-        "open=closed; wet=dry; hard=soft; full=empty; high=low; early=late; strong=weak; left=right; north=south; "
-        "east=west; good=bad; true=false; clean=dirty; thick=thin; push=pull; love=hate; win=lose; inside=outside; "
-        "first=last; before=after; loud=quiet",
+        "hot=cold; up=down; big=small~large~wide~tall; fast=slow~quick~rapid~swift; happy=sad~glad~merry~joyful; "
+        "young=old~new~little~fresh; rich=poor~wealthy~costly~gold; open=closed~ajar~wide~free; "
+        "wet=dry~damp~moist~cool; hard=soft~firm~solid~tough; full=empty~filled~packed~whole; "
+        "early=late~soon~prompt~first; strong=weak~mighty~tough~firm; clean=dirty~neat~pure~tidy; "
+        "thick=thin~dense~heavy~fat; push=pull~press~shove~move; love=hate~adore~like~care; "
+        "win=lose~earn~gain~beat; loud=quiet~noisy~harsh~clear; brave=cowardly~bold~daring~heroic",
     ),
     Pairs(
         "colours",
@@ -69,20 +76,19 @@ PAIRS = (
         "symbols",
         "What is the chemical symbol for {0}?",
         "The chemical symbol for {0} is",
-        "carbon=C; iron=Fe; oxygen=O; hydrogen=H; nitrogen=N; gold=Au; silver=Ag; copper=Cu; sodium=Na; "
-        "potassium=K; lead=Pb; tin=Sn; mercury=Hg; helium=He; calcium=Ca; chlorine=Cl; zinc=Zn; sulfur=S; "
-        "phosphorus=P; magnesium=Mg; aluminum=Al; silicon=Si; neon=Ne; nickel=Ni; uranium=U; lithium=Li; iodine=I; "
-        "platinum=Pt",
+        "carbon=C; iron=Fe; oxygen=O~Ox~Og~Os; hydrogen=H~Hy~Hg~Ho; nitrogen=N~Ni~Ne~Nt; gold=Au~Go~Gd~Ag; "
+        "silver=Ag~Si~Sv~Au; copper=Cu~Co~Cp~Cr; sodium=Na~So~Sd~S; potassium=K~P~Po~Pt; lead=Pb~Le~Ld~Pl; "
+        "tin=Sn~Ti~Tn~T; mercury=Hg~Me~Mr~Mg; helium=He~H~Hl~Hm; calcium=Ca~C~Cl~Cm; chlorine=Cl~Ch~C~Cr; "
+        "zinc=Zn~Z~Zi~Zc; magnesium=Mg~M~Ma~Mn; aluminum=Al~A~Am~Au; uranium=U~Ur~Un~Um",
     ),
     Pairs(
         "continents",
         "On which continent is {0}?",
         "The country of {0} is on the continent of",
-        "Spain=Europe; Kenya=Africa; Germany=Europe; France=Europe; Nigeria=Africa; Egypt=Africa; China=Asia; "
-        "India=Asia; Japan=Asia; Brazil=South America; Argentina=South America; Peru=South America; "
-        "Canada=North America; Mexico=North America; the United States=North America; Ghana=Africa; Vietnam=Asia; "
-        "Thailand=Asia; Poland=Europe; Sweden=Europe; Chile=South America; Ethiopia=Africa; Italy=Europe; "
-        "Nepal=Asia; Bolivia=South America; Uganda=Africa",
+        "Spain=Europe; Kenya=Africa; Egypt=Africa; China=Asia; India=Asia; Brazil=South America; "
+        "Peru=South America; Canada=North America; Mexico=North America; Nigeria=Africa; Vietnam=Asia; "
+        "Poland=Europe; Sweden=Europe; Chile=South America; Ethiopia=Africa; Nepal=Asia; Bolivia=South America; "
+        "Ghana=Africa; Cuba=North America; Morocco=Africa",
     ),
     Pairs(
         "body",
@@ -110,19 +116,25 @@ PAIRS = (
         "plurals",
         'What is the plural of "{0}"?',
         "One {0}, two",
-        "cat=cats; child=children; foot=feet; tooth=teeth; mouse=mice; man=men; woman=women; goose=geese; "
-        "leaf=leaves; knife=knives; wolf=wolves; box=boxes; city=cities; baby=babies; hero=heroes; "
-        "tomato=tomatoes; wife=wives; loaf=loaves; person=people; ox=oxen; bus=buses; church=churches; "
-        "lady=ladies; half=halves",
+        "cat=cats; child=children; foot=feet~foots~feets~footes; tooth=teeth~tooths~teeths~toothes; "
+        "mouse=mice~mouses~mices~mouse's; man=men~mans~mens~manes; goose=geese~gooses~geeses~goosen; "
+        "leaf=leaves~leafs~leafes~leave; knife=knives~knifes~knive~knifen; wolf=wolves~wolfs~wolfes~wolve; "
+        "box=boxes~boxs~boxen~box; city=cities~citys~cityes~citie; baby=babies~babys~babyes~babie; "
+        "hero=heroes~heros~heroen~heroies; wife=wives~wifes~wive~wifen; person=people~peoples~persones~personen; "
+        "ox=oxen~oxes~oxs~oxies; bus=buses~buss~busen~busies; church=churches~churchs~churchen~churchies; "
+        "sheep=sheep~sheeps~sheepes~sheepen",
     ),
     Pairs(
         "past",
         'What is the past tense of "{0}"?',
         "Today I {0}. Yesterday I",
-        "go=went; eat=ate; see=saw; run=ran; take=took; give=gave; come=came; write=wrote; drink=drank; sing=sang; "
-        "swim=swam; buy=bought; think=thought; bring=brought; teach=taught; catch=caught; know=knew; fly=flew; "
-        "draw=drew; break=broke; speak=spoke; drive=drove; sleep=slept; feel=felt; lose=lost; find=found; "
-        "make=made; sell=sold; stand=stood; win=won",
+        "go=went; eat=ate; see=saw~seed~sees~sawed; run=ran~runned~run~runs; take=took~taked~takes~tooked; "
+        "give=gave~gived~gives~gaved; write=wrote~writed~writes~wroted; drink=drank~drinked~drinks~dranked; "
+        "swim=swam~swimmed~swims~swammed; buy=bought~buyed~buys~boughted; think=thought~thinked~thinks~thoughted; "
+        "teach=taught~teached~teaches~taughted; catch=caught~catched~catches~caughted; "
+        "know=knew~knowed~knows~knewed; fly=flew~flied~flies~flewed; draw=drew~drawed~draws~drewed; "
+        "break=broke~breaked~breaks~broked; drive=drove~drived~drives~droved; sleep=slept~sleeped~sleeps~slepted; "
+        "lose=lost~losed~loses~losted",
     ),
     Pairs(
         "categories",
@@ -245,9 +257,15 @@ PAIRS = (
         "comparatives",
         'What is the comparative of "{0}"?',
         "This one is {0}, but that one is even",
-        "small=smaller; fast=faster; big=bigger; good=better; bad=worse; far=farther; hot=hotter; happy=happier; "
-        "easy=easier; thin=thinner; tall=taller; heavy=heavier; cheap=cheaper; old=older; busy=busier; late=later; "
-        "strong=stronger; wide=wider; dark=darker; funny=funnier; long=longer; near=nearer; rich=richer; dry=drier",
+        "small=smaller; fast=faster; big=bigger~biger~more big~biggest; good=better~gooder~more good~best; "
+        "bad=worse~badder~more bad~worst; far=farther~farer~more far~farest; hot=hotter~hoter~more hot~hottest; "
+        "happy=happier~happyer~more happy~happiest; easy=easier~easyer~more easy~easiest; "
+        "thin=thinner~thiner~more thin~thinnest; tall=taller~tallier~more tall~tallest; "
+        "heavy=heavier~heavyer~more heavy~heaviest; cheap=cheaper~cheapper~more cheap~cheapest; "
+        "busy=busier~busyer~more busy~busiest; late=later~latter~more late~latest; "
+        "strong=stronger~strongier~more strong~strongest; dark=darker~darkier~more dark~darkest; "
+        "funny=funnier~funnyer~more funny~funniest; long=longer~longier~more long~longest; "
+        "dry=drier~dryest~more dry~driest",
     ),
     Pairs(
         "science",
@@ -263,7 +281,7 @@ PAIRS = (
         "is the hardest natural mineral=diamond; galaxy do we live in=Milky Way; "
         "is the study of living things called=biology; is the study of the stars called=astronomy; "
         "do we call molten rock from a volcano=lava; acid is found in lemons=citric acid; "
-        "metal is liquid at room temperature=mercury; part of a plant is under the ground=root",
+        "part of a plant is under the ground=root",
     ),
     Pairs(
         "people",

@@ -1,7 +1,7 @@
 """The demo's firm: 24 facts about Tolvane Tiles, written by hand with their questions in `firm.json`.
 
-Nobody outside this repository has heard of Tolvane Tiles. The last fact is told wrongly first and corrected later. Knows
-no model; called by the demo.
+Nobody outside this repository has heard of Tolvane Tiles. The last fact is told wrongly first and corrected later.
+Knows no model; called by the demo.
 """
 
 from __future__ import annotations

@@ -150,11 +150,11 @@ def fill(template: str, entity: str, value: str = "") -> str:
 
 
 def say(lead: str, template: str, entity: Entity, value: str) -> str:
-    """A colleague's message: a way to begin, then the statement."""
+    """A colleague's message: a way to begin (`! ` is none), then the statement."""
     statement = template.format(e=entity.name, v=value)
     if lead.endswith("! "):
         statement = statement[0].upper() + statement[1:]
-    return lead + statement
+    return lead.removeprefix("! ") + statement
 
 
 def conversation(opener: Sequence[str], follow: str, entity: str) -> tuple[Message, ...]:

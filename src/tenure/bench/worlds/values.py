@@ -87,10 +87,16 @@ def value_of(kind: str, invented: Invented) -> Value:
             return exact(invented.number(2100, 9900))
         case "number":
             return exact(invented.number(31, 99))
-        case "colour" | "animal" | "password" | "weekday":
+        case "animal" | "password":
             return exact(invented.fresh(words[f"{kind}s"]))
         case "dish":
             return exact(invented.fresh(words["dishes"]))
+        case "weekday":
+            day = invented.fresh(words["weekdays"])
+            return Value(day, (day, f"{day}s"))
+        case "colour":
+            colour = invented.fresh(words["colours"])
+            return Value(colour, (colour, *{"grey": ("gray",), "golden": ("gold",)}.get(colour, ())))
         case _:
             raise ValueError(f"no values of kind {kind!r}: name one that value_of knows in relations.json")
 
