@@ -36,8 +36,6 @@ FALLBACK_STOPS = ("\nUser:", "\nAssistant:")
 # Tokens that end a turn in one family of models or another; a tokenizer names only one of its own as `eos`.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
 
-LONGEST_CHARACTER_BYTES = 4
-
 
 class ChatFormat:
     """How one model's conversations are written as tokens.
@@ -63,7 +61,9 @@ class ChatFormat:
         self._plain: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._plain.encode_special_tokens = True
         self._plain.no_truncation()
-        self.byte_table = _byte_table(tokenizer)
+        kinds = _decoders(tokenizer)
+        self.byte_table = _byte_table(tokenizer, kinds)
+        self.drops_first_space = any(kind.get("type") == "Strip" and kind.get("start") for kind in kinds)
 
     def encode(
         self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), reply: bool = True
@@ -118,6 +118,11 @@ class ChatFormat:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of tokens, control tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        stream = TextStream(self)
+        return "".join([*map(stream.push, tokens), stream.flush()])
+
+    def decode_together(self, tokens: Sequence[int]) -> str:
+        """Text of tokens by the tokenizer's own decoder, which knows nothing of streams."""
         text: str = self._plain.decode(list(tokens), skip_special_tokens=True)
         return text
 
@@ -135,35 +140,30 @@ class TextStream:
     def __init__(self, chat: ChatFormat) -> None:
         self._chat = chat
         self._bytes = codecs.getincrementaldecoder("utf8")("replace")
-        self._tokens: list[int] = []
-        self._told = ""
+        self._at_start = chat.drops_first_space
+        self._before: list[int] = []
 
     def push(self, token: int) -> str:
         """The new text that `token` completes; often one word, sometimes nothing."""
         table = self._chat.byte_table
-        if table is not None:
-            return self._bytes.decode(table[token]) if token < len(table) else ""
-        return self._push_by_decoding(token)
+        if table is None:
+            return self._push_by_decoding(token)
+        text = self._bytes.decode(table[token]) if token < len(table) else ""
+        if self._at_start and text:
+            self._at_start = False
+            return text.removeprefix(" ")
+        return text
 
     def _push_by_decoding(self, token: int) -> str:
-        """For tokenizers whose tokens have no bytes of their own: decode a short window again."""
-        self._tokens.append(token)
-        text = self._chat.decode(self._tokens)
-        pending = len(text) - len(text.rstrip("\ufffd"))
-        if 0 < pending < LONGEST_CHARACTER_BYTES or not text.startswith(self._told):
-            return ""
-        new = text[len(self._told) :]
-        # The last told token stays in the window: what a token reads as may depend on the one before it.
-        self._tokens = self._tokens[-1:]
-        self._told = self._chat.decode(self._tokens)
-        return new
+        """For tokenizers whose tokens have no bytes of their own: what a token reads as depends on the one before."""
+        told = self._chat.decode_together(self._before)
+        text = self._chat.decode_together([*self._before, token])
+        self._before = [token]
+        return text.removeprefix(told)
 
     def flush(self) -> str:
-        """What is still held back, with U+FFFD for a character that never became whole."""
-        if self._chat.byte_table is not None:
-            return self._bytes.decode(b"", final=True)
-        text, self._tokens, told, self._told = self._chat.decode(self._tokens), [], self._told, ""
-        return text[len(told) :]
+        """What is still held back: U+FFFD for a character that never became whole."""
+        return self._bytes.decode(b"", final=True)
 
 
 def _variables(template: str) -> set[str]:
@@ -208,20 +208,40 @@ def _call_for_template(call: Mapping[str, Any]) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": tool_text.call_arguments(function)}}
 
 
-def _byte_table(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...] | None:
-    """The bytes of every token of a byte-level tokenizer (special tokens: none); None for other kinds."""
-    decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
-    if decoder.get("type") != "ByteLevel":
+def _decoders(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """The steps of the tokenizer's decoder, as its file describes them."""
+    decoder = tokenizer.backend_tokenizer.decoder
+    described = json.loads(decoder.__getstate__()) if decoder is not None else {}
+    return list(described.get("decoders", [described]))
+
+
+def _byte_table(tokenizer: PreTrainedTokenizerBase, kinds: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...] | None:
+    """The bytes of every token (special tokens: none), or None for a kind of tokenizer where tokens have none.
+
+    Byte-level tokenizers write bytes in GPT-2's letters; those with byte fallback write words with U+2581 for a space,
+    and <0xNN> for single bytes.
+    """
+    names = {kind.get("type") for kind in kinds}
+    if "ByteLevel" in names:
+        byte_of = _byte_alphabet()
+    elif "ByteFallback" in names:
+        byte_of = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    else:
         return None
-    byte_of = _byte_alphabet()
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     words = tokenizer.get_vocab()
     table = [b""] * (max(words.values()) + 1)
     for word, i in words.items():
         if i not in special:
-            known = all(letter in byte_of for letter in word)
-            table[i] = bytes(byte_of[letter] for letter in word) if known else word.encode("utf8")
+            table[i] = _bytes_of(word, byte_of, by_letter="ByteLevel" in names)
     return tuple(table)
+
+
+def _bytes_of(word: str, byte_of: Mapping[str, int], *, by_letter: bool) -> bytes:
+    if not by_letter:
+        return bytes([byte_of[word]]) if word in byte_of else word.replace("\u2581", " ").encode("utf8")
+    known = all(letter in byte_of for letter in word)
+    return bytes(byte_of[letter] for letter in word) if known else word.encode("utf8")
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -120,12 +120,13 @@ def _calls_in(text: str, names: Collection[str]) -> tuple[dict[str, Any], ...]:
 
 
 def _wire_call(value: Any, names: Collection[str]) -> dict[str, Any] | None:
-    if not isinstance(value, dict) or value.get("name") not in names:
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name not in names:
         return None
     arguments = call_arguments({"arguments": value.get("arguments", value.get("parameters"))})
     if not isinstance(arguments, dict):
         return None
-    function = {"name": value["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
+    function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
     return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
 
 
