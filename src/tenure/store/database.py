@@ -1,15 +1,16 @@
 """One SQLite file that several processes and threads write at once, with group commit.
 
 WAL, synchronous=FULL: what `write` returned from is on disk. Readers have a connection each (per thread) and never
-wait. Writers queue; whoever holds the commit lock takes all that is queued into one transaction, so that they share
-one fsync (a leader does it rather than a thread of its own: a lone append then pays no hand-over between threads).
-Knows no table but its own list of migrations. Called by everything in store/; nobody outside holds a connection.
+wait. Writers queue; the first of them takes all that is queued into one transaction, so that they share one fsync,
+then makes the next in the queue the leader (no thread of its own: a lone append pays no hand-over). Knows no table but
+its own list of migrations. Called by everything in store/; nobody outside holds a connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 import threading
 import time
@@ -23,8 +24,11 @@ from tenure.errors import StoreError, TenureError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60.0
-# Larger than SQLite's 1000: fewer checkpoints (each costs two more fsyncs) for at most 16 MiB of log.
-CHECKPOINT_PAGES = 4000
+# SQLite's own default. A log that is overwritten within its length changes no metadata when it is synced, which halves
+# the price on ext4: so it is kept short enough to start over often, and lengthened at once when a process writes a lot.
+CHECKPOINT_PAGES = 1000
+LOG_BYTES = CHECKPOINT_PAGES * (4096 + 24)
+COMMITS_BEFORE_LENGTHENING = 16
 MAX_GROUP = 1024
 
 T = TypeVar("T")
@@ -33,11 +37,14 @@ T = TypeVar("T")
 class _Job(Generic[T]):
     """One caller's part of a group's transaction, and what came of it."""
 
-    __slots__ = ("done", "error", "result", "work")
+    __slots__ = ("done", "error", "leads", "result", "wake", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
         self.work = work
         self.done = False
+        self.leads = False
+        self.wake = threading.Lock()
+        self.wake.acquire()
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -59,9 +66,12 @@ class Database:
         """Open `path`, creating it and migrating its schema. Raises StoreError (locked, broken, newer schema)."""
         self.path = path
         self.num_rollbacks = 0
+        self._num_commits = 0
         self._window_seconds = group_commit_milliseconds / 1000
         self._queue: deque[_Job[Any]] = deque()
-        self._commit = threading.Lock()
+        self._mutex = threading.Lock()  # over the queue and who leads; held for moments
+        self._commit = threading.Lock()  # over the write connection; held for a commit
+        self._is_led = False
         self._local = threading.local()
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
@@ -69,8 +79,12 @@ class Database:
         self._writer = self._connect()
         try:
             migrate(self._writer)
-        except BaseException:
+        except BaseException as error:
             self._writer.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise StoreError(
+                    f"can't bring the schema of {path} up to date: {error}; it was left as it was"
+                ) from error
             raise
 
     def _connect(self) -> sqlite3.Connection:
@@ -138,26 +152,57 @@ class Database:
         then nothing of this call was kept.
         """
         job: _Job[T] = _Job(work)
-        self._queue.append(job)
-        with self._commit:
-            if not job.done and self._window_seconds:
-                time.sleep(self._window_seconds)
-            while not job.done:
-                self._lead()
+        with self._mutex:
+            self._queue.append(job)
+            if not self._is_led:
+                self._is_led = job.leads = True
+        if not job.leads:
+            try:
+                job.wake.acquire()
+            except BaseException:
+                self._withdraw(job)
+                raise
+        if job.leads:
+            try:
+                if self._window_seconds:
+                    time.sleep(self._window_seconds)
+                while not job.done:
+                    self._lead()
+            finally:
+                with self._mutex:
+                    self._pass_on()
         if job.error is not None:
             error, job.error = job.error, None
             raise error
         return cast(T, job.result)
 
+    def _pass_on(self) -> None:
+        """Make the first in the queue the next leader. Called with the mutex held, by the leader."""
+        self._is_led = bool(self._queue)
+        if self._queue:
+            self._queue[0].leads = True
+            self._queue[0].wake.release()
+
+    def _withdraw(self, job: _Job[Any]) -> None:
+        """Take back a job whose caller was interrupted while waiting, unless it is under way."""
+        with self._mutex:
+            if job in self._queue:
+                self._queue.remove(job)
+                if job.leads:
+                    self._pass_on()
+
     def _lead(self) -> None:
-        jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
-        try:
-            self._run(jobs)
-        finally:
-            for job in jobs:
-                if not job.done:
-                    job.error = StoreError("the write was interrupted before it was acknowledged; ask, then try again")
-                    job.done = True
+        with self._commit:
+            with self._mutex:
+                jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+            try:
+                self._run(jobs)
+            finally:
+                for job in jobs:
+                    if not job.done:
+                        job.error = StoreError("the write was interrupted before it was acknowledged; look, then retry")
+                        job.done = True
+                    job.wake.release()
 
     def _run(self, jobs: list[_Job[Any]]) -> None:
         connection = self._writer
@@ -165,6 +210,9 @@ class Database:
             return self._fail(jobs, StoreError(f"the store at {self.path} is closed; open it again"))
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._num_commits += 1
+            if self._num_commits == COMMITS_BEFORE_LENGTHENING:
+                _lengthen(Path(f"{self.path}-wal"))
             for job in jobs:
                 self._run_one(connection, job, alone=len(jobs) == 1)
             connection.execute("COMMIT")
@@ -208,7 +256,11 @@ class Database:
         deadline = time.monotonic() + seconds
         while True:
             with self._commit:
+                # Waiting happens out here, where writers of this process may go on.
+                self._writer.execute("PRAGMA busy_timeout = 0")
                 busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+                self._num_commits = 0
             if not busy:
                 return True
             if time.monotonic() > deadline:
@@ -230,6 +282,21 @@ class Database:
             with self._readers_lock:
                 for reader in list(self._readers):
                     reader.connection.close()
+
+
+def _lengthen(log: Path) -> None:
+    """Write zeros behind the log's end. Only with the write lock held: nobody else moves the end then.
+
+    SQLite takes zeros for the end of the log (a frame needs a page number and a checksum), as it does in a log that it
+    began anew within an older, longer one.
+    """
+    descriptor = os.open(log, os.O_WRONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < LOG_BYTES:
+            os.pwrite(descriptor, bytes(LOG_BYTES - size), size)
+    finally:
+        os.close(descriptor)
 
 
 def _translated(error: sqlite3.Error, path: Path) -> TenureError:
