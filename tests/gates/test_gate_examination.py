@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,19 @@ def test_a_torn_line_costs_one_answer(tmp_path: Path) -> None:
     base.asked = 0
     examine(base, base, base, suites, forced_suites=(), cache=DirectoryCache(tmp_path))
     assert base.asked == 0
+
+
+def test_several_exams_append_to_one_file(tmp_path: Path) -> None:
+    def write(writer: int) -> None:
+        cache = DirectoryCache(tmp_path)
+        for i in range(50):
+            cache.keep("new", "bf16", {f"{writer}-{i}-{j}": "x" * 3000 for j in range(8)})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    known = DirectoryCache(tmp_path).of("new", "bf16")
+    assert len(known) == 4 * 50 * 8
+    assert set(known.values()) == {"x" * 3000}
 
 
 def test_a_cache_file_cannot_leave_its_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pupils import BASE, Pupil, base_pupil, general, ids, questions, silence, whole_exam
 
 from tenure.config import GateConfig
-from tenure.errors import GateError
+from tenure.errors import ConfigError, GateError
 from tenure.gates.examination import examine
 from tenure.gates.suites import Suite
 from tenure.gates.verdict import REQUIRED, judge
@@ -313,3 +313,21 @@ def test_the_verdict_depends_on_nothing_but_its_arguments() -> None:
     suites = whole_exam()
     report = held(suites, Pupil("new", suites, wrong=ids("g", range(20))))
     assert judge(report, POLICY) == judge(report, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("alpha", 0.0), ("alpha", 0.5), ("delta", -0.1), ("forced_delta", 1.0), ("max_near_miss", 2.0)]
+)
+def test_a_policy_that_no_test_can_be_held_by(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"gate\.{name} = "):
+        judge(Report("v", "c", "a", (), "bf16", 0.0), dataclasses.replace(POLICY, **{name: value}))
+
+
+def test_a_margin_of_nothing_asks_for_a_gain() -> None:
+    suites = whole_exam()
+    strict = dataclasses.replace(POLICY, delta=0.0)
+    unchanged = judge(held(suites, Pupil("new", suites)), strict)
+    assert unchanged.outcome is Outcome.INSUFFICIENT
+    assert "no number can" in unchanged.reasons[0]
+    base = base_pupil(suites, wrong=ids("g", range(60)))
+    assert judge(examine(Pupil("new", suites), base, base, suites), strict).outcome is Outcome.PASSED

@@ -70,7 +70,7 @@ class DirectoryCache:
         lines = "".join(f"{json.dumps([question, value])}\n" for question, value in values.items())
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with path.open("ab+") as file:
+            with path.open("ab+", buffering=0) as file:  # one write, so that lines of several processes don't mix
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n":
                     lines = "\n" + lines  # the last writer was killed within a line
                 file.write(lines.encode("utf8"))

@@ -226,8 +226,9 @@ def _not_worse(
         outcome, reason = Outcome.FAILED, f"{told}: a loss beyond the margin of {delta:g} isn't ruled out"
     else:
         outcome = Outcome.INSUFFICIENT
-        wanted = max(min_items, needed_items(delta, alpha, (fixed + broken) / n, wanted_power=WANTED_POWER) or 0)
-        reason = f"{told}: too few items to rule out a loss of {delta:g}; about {max(wanted, n + 1)} would do"
+        wanted = needed_items(delta, alpha, (fixed + broken) / n, wanted_power=WANTED_POWER)
+        enough = f"about {max(wanted, min_items, n + 1)} would do" if wanted else "no number can: set a larger margin"
+        reason = f"{told}: too few items to rule out a loss of {delta:g}; {enough}"
     return Check(
         suite.suite,
         f"not worse than {name}",

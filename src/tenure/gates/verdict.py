@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tenure.config import GateConfig
+from tenure.errors import ConfigError
 from tenure.gates.checks import CHECKS, Standard, check_pairing
 from tenure.gates.examination import SIDES
 from tenure.gates.statistics import alpha_of_night
@@ -26,8 +27,9 @@ def judge(
     `required` are the kinds of suite without which nothing passes; leave out acquisition for a version that only drops
     something. Any failed check fails the verdict; else any insufficient one among the required leaves it insufficient.
 
-    Raises GateError when a suite's results aren't paired.
+    Raises GateError when a suite's results aren't paired, ConfigError for a policy that no test can be held by.
     """
+    _check_policy(policy)
     for suite in report.suites:
         check_pairing(suite, sorted(SIDES[suite.kind]))
     standard = Standard(policy, alpha_of_night(policy.alpha, night_index), frozenset(required))
@@ -41,6 +43,15 @@ def judge(
         reasons=_reasons(report, checks),
         alpha=standard.alpha,
     )
+
+
+def _check_policy(policy: GateConfig) -> None:
+    if not 0 < policy.alpha < 0.5:
+        raise ConfigError(f"gate.alpha = {policy.alpha:g} is no one-sided error level; set it between 0 and 0.5")
+    for name in ("delta", "forced_delta", "max_near_miss"):
+        value = getattr(policy, name)
+        if not 0 <= value < 1:
+            raise ConfigError(f"gate.{name} = {value:g} is no share; set it to at least 0 and below 1")
 
 
 def _outcome(checks: tuple[Check, ...]) -> Outcome:
