@@ -124,7 +124,7 @@ def chat_call(request: Request, body: wire.ChatBody, principal: Principal, serve
     asked = schema_of(body.response_format)
     if asked is not None and forced is not None:
         raise Unfit("response_format", "can't be kept together with a forced tool call; use one of the two")
-    schema = forced if forced is not None else asked
+    schema = compact(forced if forced is not None else asked)
     return ChatCall(
         messages=messages_of(body),
         scope=scope_of(principal, body.user),
@@ -180,6 +180,13 @@ def schema_of(form: wire.ResponseFormat | None) -> Mapping[str, Any] | None:
         raise Unfit("response_format.json_schema", "is missing; type json_schema needs it")
     schema = form.json_schema.schema_
     return {"type": "object"} if schema is None else check_schema(schema, "response_format.json_schema.schema")
+
+
+def compact(schema: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The schema with one spelling of white space, the usual one: a small model may else write blanks without end."""
+    if schema is None:
+        return None
+    return {**schema, "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
 
 def check_schema(schema: Mapping[str, Any], where: str) -> Mapping[str, Any]:

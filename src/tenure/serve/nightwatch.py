@@ -32,7 +32,6 @@ log = logging.getLogger("tenure.nights")
 TICK_SECONDS = 1.0
 NICENESS = 10
 STOP_SIGNALS = ((0.0, signal.SIGINT), (15.0, signal.SIGTERM), (30.0, signal.SIGKILL))
-MAX_STARTS = 2
 MAX_LISTED = 200
 
 
@@ -85,11 +84,12 @@ def due_after(at: str, now: datetime) -> datetime:
 class NightWatch:
     """Starts and stops nights of one store."""
 
-    def __init__(self, config: Config, store: Store, flights: Flights) -> None:
-        """Raises ConfigError when `night.at` is no time of day."""
+    def __init__(self, config: Config, store: Store, flights: Flights, *, max_starts: int = 2) -> None:
+        """A night whose process dies is started `max_starts` times. Raises ConfigError for a bad `night.at`."""
         self._config = config
         self._store = store
         self._flights = flights
+        self._max_starts = max_starts
         self._due = due_after(config.night.at, datetime.now()) if config.night.at else None
         self._launched_before = 0
         self._child: Child | None = None
@@ -167,7 +167,7 @@ class NightWatch:
             return
         if night.cancel_requested:
             self._store.nights.cancel(night.id)
-        elif self._num_starts[night.id] >= MAX_STARTS:
+        elif self._num_starts[night.id] >= self._max_starts:
             reason = f"its process ended with code {child.process.returncode} before the night did; see {child.log}"
             self._store.nights.finish(night.id, NightStatus.FAILED, {"reason": reason})
 

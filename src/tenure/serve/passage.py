@@ -165,16 +165,27 @@ def words_of(message: wire.ChatMessage) -> Message:
 
 
 def with_notes(raw: Sequence[Mapping[str, Any]], before: Sequence[Message], after: Sequence[Message]) -> list[Any]:
-    """The raw messages with what recall wrote into them; parts other than text stay as they are."""
-    if len(before) != len(after):
-        return [{"role": m.role, "content": m.content} for m in after]
+    """The raw messages with what recall wrote into them (`before` became `after`).
+
+    What recall left alone goes out as it came; the message that it rewrote keeps its parts other than text.
+    """
+    came = {id(message): wire_message for message, wire_message in zip(before, raw, strict=True)}
+    kept = {id(message) for message in after}
+    rewritten = [message for message in before if id(message) not in kept]
     written: list[Any] = []
-    for wire_message, old, new in zip(raw, before, after, strict=True):
-        if new == old:
-            written.append(wire_message)
-        elif isinstance(wire_message.get("content"), list):
-            note = {"type": "text", "text": new.content.removesuffix(old.content)}
-            written.append({**wire_message, "content": [note, *wire_message["content"]]})
+    for message in after:
+        old = next((m for m in rewritten if m.role == message.role and m.content in message.content), None)
+        if id(message) in came:
+            written.append(came[id(message)])
+        elif old is not None:
+            written.append(_rewritten(came[id(old)], message.content))
         else:
-            written.append({**wire_message, "content": new.content})
+            written.append({"role": message.role, "content": message.content})
     return written
+
+
+def _rewritten(came: Mapping[str, Any], content: str) -> dict[str, Any]:
+    if not isinstance(came.get("content"), list):
+        return {**came, "content": content}
+    others = [part for part in came["content"] if part.get("type") != "text"]
+    return {**came, "content": [{"type": "text", "text": content}, *others]}

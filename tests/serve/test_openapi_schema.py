@@ -1,0 +1,55 @@
+"""The OpenAPI schema is true: schemathesis sends what it allows and what it doesn't, and every answer must conform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from conftest import settings_of
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tenure.runtime import Runtime
+from tenure.serve.app import build_app
+
+EXAMPLES = 12
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def api(roomy_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The application in this process. Its lifespan isn't run, so a night that is asked for stays queued."""
+    config = settings_of(roomy_model, tmp_path_factory.mktemp("schema"), {"server.max_tokens": 2})
+    runtime = Runtime.open(config, worker=True)
+    app = build_app(runtime)
+    yield schemathesis.openapi.from_asgi("/openapi.json", app)
+    app.state.door.flights.close()
+    runtime.close()
+
+
+def test_every_answer_conforms(api: Any) -> None:
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert len(operations) > 20
+    for operation in operations:
+
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        )
+        @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+        def conforms(case: Any) -> None:
+            case.call_and_validate(base_url="http://127.0.0.1", checks=CHECKS)
+
+        conforms()
