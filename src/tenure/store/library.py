@@ -36,6 +36,7 @@ class Store:
     def __init__(self, home: Path, database: Database) -> None:
         """Not for callers: use `open`."""
         self.home = home
+        self.num_deleted_again = 0  # deletions that opening had to repeat
         self.database = database
         self.tombstones = Tombstones(home / TOMBSTONES)
         self.objects = Objects(home / OBJECTS, self.tombstones)
@@ -59,7 +60,7 @@ class Store:
         database = Database(home / DATABASE, group_commit_milliseconds=group_commit_milliseconds)
         try:
             store = cls(home, database)
-            store.apply_tombstones()
+            store.num_deleted_again = store.apply_tombstones()
         except BaseException:
             database.close()
             raise

@@ -59,7 +59,12 @@ class Tombstones:
             sync_directory(self.path.parent)
 
     def read(self) -> list[Tombstone]:
-        """All that still hold, in order, one per kind and id. A torn line (its deletion never began) is left out."""
+        """All that still hold, one per kind and id."""
+        return [tombstone for tombstone in self.latest() if not tombstone.lifted]
+
+    def latest(self) -> list[Tombstone]:
+        """The last word on each kind and id, lifted ones included (times decide: files from elsewhere are added at
+        the end). A torn line, whose deletion never began, is left out."""
         if not self.path.exists():
             return []
         latest: dict[tuple[str, str], Tombstone] = {}
@@ -68,8 +73,10 @@ class Tombstones:
                 tombstone = Tombstone(**json.loads(line))
             except (ValueError, TypeError):
                 continue
-            latest[tombstone.kind, tombstone.id] = tombstone
-        return [tombstone for tombstone in latest.values() if not tombstone.lifted]
+            before = latest.get((tombstone.kind, tombstone.id))
+            if before is None or before.at <= tombstone.at:
+                latest[tombstone.kind, tombstone.id] = tombstone
+        return list(latest.values())
 
 
 def sync_directory(directory: Path) -> None:
