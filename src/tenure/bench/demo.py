@@ -109,8 +109,8 @@ def run_demo(
         tell(stage, world)
         told = stage.ask(firsts, memory=True)
         stage.say("Asked again in new chats, memory on", _percent(told), "usable from the next request on")
-        visitor = stage.ask(firsts, memory=True, key=stage.visitor)
-        stage.say("A visitor asks the same", _percent(visitor), "another principal: nothing leaks")
+        strange = stage.ask(firsts, memory=True, key=stage.visitor)
+        stage.say("A visitor asks the same", _percent(strange), "another principal: nothing leaks")
 
         naive = spend_night(stage, "naive-sft", budget)
         stage.say("A night with naive-sft", naive.status, naive.reason[:160])

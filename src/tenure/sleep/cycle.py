@@ -88,12 +88,13 @@ def night(
             return _end(journal, "nothing", "no question written about the new statements survived its check")
 
         with journal.stage("learn"):
-            digests = {
-                owner: learn(house, journal, owner, own, settings, progress) for owner, own in _by_owner(episodes)
+            learned = {
+                owner: learn(house, journal, owner, own, settings, progress)
+                for owner, own in _by_owner(episodes).items()
             }
 
         with journal.stage("assemble"):
-            version = put_version(house, journal, champion, digests, episodes, settings)
+            version = put_version(house, journal, champion, learned, episodes, settings)
 
         with journal.stage("gate"):
             verdict = examine_version(house, version, progress=progress)
@@ -214,7 +215,13 @@ def put_version(
         parent=champion,
         source_ids=sorted({s for episode in episodes for s in episode.source_ids}),
         candidates={
-            part["digest"]: {**part, "exam": exam_of(house, episodes, owner)} for owner, part in learned.items()
+            part["digest"]: {
+                **part,
+                "owner": owner,
+                "exam": exam_of(house, owned[owner]),
+                "source_ids": sorted({s for episode in owned[owner] for s in episode.source_ids}),
+            }
+            for owner, part in learned.items()
         },
     )
     journal.checkpoint("assemble", {"version": version})
