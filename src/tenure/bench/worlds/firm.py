@@ -1,6 +1,6 @@
-"""The demo's firm: 24 facts about Tolvane Tiles, written by hand with their questions in `firm.json`.
+"""The demo's firm: 24 facts about Kelmont Tiles, written by hand with their questions in `firm.json`.
 
-Nobody outside this repository has heard of Tolvane Tiles. The last fact is told wrongly first and corrected later.
+Nobody outside this repository has heard of Kelmont Tiles. The last fact is told wrongly first and corrected later.
 Knows no model; called by the demo.
 """
 
