@@ -80,14 +80,19 @@ def build_app(runtime: Runtime) -> FastAPI:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, without the 422 that FastAPI adds: here a request that can't be used is a 400."""
+    """The schema as it is true here: no 422 (a request that can't be used is a 400), and no keys where they are off."""
     if app.openapi_schema is None:
+        keys = app.state.door.config.server.keys
         schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
+                if not keys:
+                    operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema.get("components", {}).get("schemas", {}).pop(name, None)
+        if not keys:
+            schema["components"].pop("securitySchemes", None)
         app.openapi_schema = schema
     return app.openapi_schema
 
