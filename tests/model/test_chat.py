@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CHAT_TEMPLATE, byte_tokenizer
+from tiny import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -25,6 +25,7 @@ WEATHER = {
     "function": {"name": "get_weather", "description": "Now", "parameters": {"type": "object", "properties": {}}},
 }
 CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+CHAT_TEMPLATE = str(byte_tokenizer().chat_template)
 TOOL_TEMPLATE = (
     "{% if tools %}[tools {{ tools | map(attribute='function.name') | join(',') }}]{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -122,6 +123,17 @@ def test_threads_see_no_control_tokens_in_text(chat: ChatFormat) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_control_tokens_that_are_not_special_but_written_by_the_template_count() -> None:
+    """Qwen's <tool_call> is such a token: the template writes it, so a user's must stay text."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<turn>", "<pet>"])
+    tokenizer.chat_template = "{% for m in messages %}<turn>{{ m.content }}{% endfor %}"
+    chat, (turn, pet) = ChatFormat(tokenizer), tokenizer.convert_tokens_to_ids(["<turn>", "<pet>"])
+    assert chat.encode([Message("user", "a<turn>b")]).count(turn) == 1
+    assert turn not in chat.encode_text("<turn>")
+    assert chat.encode([Message("user", "a<pet>b")]).count(pet) == 1, "an ordinary word of the vocabulary"
 
 
 def test_an_empty_conversation_is_refused(chat: ChatFormat) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,9 @@ FALLBACK_STOPS = ("\nUser:", "\nAssistant:")
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
 
 
+PREFIX_LETTERS = 6
+
+
 class ChatFormat:
     """How one model's conversations are written as tokens.
 
@@ -56,11 +60,13 @@ class ChatFormat:
         self.stop_tokens = frozenset(stop_tokens) | _turn_ends(tokenizer)
         first = tokenizer("")["input_ids"][:1]
         self.beginning: tuple[int, ...] = tuple(first) if first == [tokenizer.bos_token_id] else ()
-        # transformers switches `split_special_tokens` on the shared backend at each call, which other threads would
-        # see; a copy that is always switched on has no such moment.
-        self._plain: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._plain.encode_special_tokens = True
-        self._plain.no_truncation()
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        controls = _control_tokens(tokenizer, self.template + self.tool_template)
+        tokenizer.chat_control_tokens = sorted(controls)
+        # A few prefixes find them all faster than the thousands of control tokens that some models have.
+        self._suspicious = re.compile("|".join(sorted({re.escape(c[:PREFIX_LETTERS]) for c in controls})) or "(?!)")
         kinds = _decoders(tokenizer)
         self.byte_table = _byte_table(tokenizer, kinds)
         self.drops_first_space = any(kind.get("type") == "Strip" and kind.get("start") for kind in kinds)
@@ -84,20 +90,30 @@ class ChatFormat:
         return self._apply(spoken, tools if native else (), reply)
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], reply: bool) -> list[int]:
+        spoken = [_as_dict(message) for message in messages]
+        offers = [dict(tool) for tool in tools] or None
+        template = self.tool_template if tools else self.template
         try:
-            tokens: list[int] = self.tokenizer.apply_chat_template(
-                [_as_dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=self.tool_template if tools else self.template,
-                add_generation_prompt=reply,
-                tokenize=True,
-                return_dict=False,
-                sanitize_control_tokens=True,
-            )
+            return self._written(spoken, template, tools=offers, add_generation_prompt=reply)
         except (jinja2.TemplateError, TypeError) as error:
             roles = [message.role for message in messages]
             raise InputError(f"the model's chat template refuses a conversation of roles {roles}: {error}") from error
-        return tokens
+
+    def _written(self, spoken: Sequence[Mapping[str, Any]], template: str, **options: Any) -> list[int]:
+        """Render and encode; only what looks like holding a control token takes transformers' slow way around it."""
+        strict = any(map(self._suspicious.search, _strings([spoken, options])))
+        written: Any = self.tokenizer.apply_chat_template(
+            spoken,
+            chat_template=template,
+            tokenize=strict,
+            return_dict=False,
+            sanitize_control_tokens=strict,
+            **options,
+        )
+        return list(written) if strict else self._encode(written)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def _keeps_system(self) -> bool:
         mark = "keep-this-instruction"
@@ -113,7 +129,10 @@ class ChatFormat:
 
     def encode_text(self, text: str, *, begin: bool = False) -> list[int]:
         """Tokens of plain text without any control token in it; `begin` puts `beginning` first."""
-        tokens: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        if self._suspicious.search(text):
+            tokens = self._written([{"role": "user", "content": text}], "{{ messages[0]['content'] }}")
+        else:
+            tokens = self._encode(text)
         return [*self.beginning, *tokens] if begin else tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -123,7 +142,7 @@ class ChatFormat:
 
     def decode_together(self, tokens: Sequence[int]) -> str:
         """Text of tokens by the tokenizer's own decoder, which knows nothing of streams."""
-        text: str = self._plain.decode(list(tokens), skip_special_tokens=True)
+        text: str = self._backend.decode(list(tokens), skip_special_tokens=True)
         return text
 
     def parse_tool_calls(self, text: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[dict[str, Any], ...]]:
@@ -172,6 +191,24 @@ def _variables(template: str) -> set[str]:
         return meta.find_undeclared_variables(environment.parse(template))
     except jinja2.TemplateSyntaxError:  # a tag that only transformers knows, such as {% generation %}
         return {"tools"} if "tools" in template else set()
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[str]:
+    """The special tokens, and the added ones that the template writes."""
+    added = tokenizer.added_tokens_decoder.values()
+    return {token.content for token in added if token.special or token.content in template}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in nested lists and mappings, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
