@@ -138,7 +138,7 @@ def inflected(lemma: str, tag: str) -> str:
 def is_plural(noun_phrase: str) -> bool:
     """Whether a noun phrase takes a plural verb, by its head noun."""
     words = noun_phrase.split()
-    if not words or words[0].lower() in ("a", "an", "every", "each", "this", "that"):
+    if is_name(noun_phrase) or not words or words[0].lower() in ("a", "an", "every", "each", "this", "that"):
         return False
     if words[0].lower() in ("these", "those", "we", "they", "you", "all") or " and " in f" {noun_phrase} ":
         return True
@@ -171,10 +171,38 @@ def parse_clause(text: str) -> Clause | None:
         phrases.append(fronted)
     group = " ".join(words[place:end])
     verb = "be" if lexical.lower() in BE | {"be", "been"} else lemma_of(lexical)
+    if verb == "be" and not auxiliary and len(phrases) > 1 and _is_adjective(phrases[0]):  # `is allergic to`
+        auxiliary, tail = words[place], [phrases[0].text]
+        verb, phrases = f"be {phrases[0].text}", phrases[1:]
+        return Clause(
+            " ".join(subject_words).rstrip(","), auxiliary, verb, f"{auxiliary} {tail[0]}", tail[0], tuple(phrases)
+        )
     while len(subject_words) > 1 and subject_words[-1].lower() in ADVERBS:
         subject_words.pop()
     subject = " ".join(subject_words).rstrip(",")
     return Clause(subject, auxiliary, verb, group, " ".join(tail), tuple(phrases), passive)
+
+
+def _is_adjective(phrase: Phrase) -> bool:
+    likely = phrase.text.endswith(("ic", "ful", "ous", "ble", "al", "ent", "ant", "ive", "less"))
+    kinds = parts_of_speech(phrase.text)
+    plain = not phrase.preposition and " " not in phrase.text and phrase.text.islower()
+    return plain and "ADJ" in kinds and (likely or "NOUN" not in kinds)
+
+
+def is_name(text: str) -> bool:
+    """A bare name or code: every word raised or with a digit, and no ordinary noun phrase."""
+    words = text.strip("'\"").split()
+    if not words or words[0].lower() in DETERMINERS | PRONOUNS or len(words) > 4:
+        return False
+    if not all(word[:1].isupper() or any(c.isdigit() for c in word) or word in ("of", "&", "and") for word in words):
+        return False
+    return (
+        len(words) > 1
+        or any(c.isdigit() for c in text)
+        or "NOUN" not in parts_of_speech(words[0])
+        or not text.endswith("s")
+    )
 
 
 def active_of(clause: Clause) -> Clause | None:

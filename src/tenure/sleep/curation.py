@@ -25,9 +25,11 @@ CORRECTION_TRUST = 1.0  # feedback of kind correction
 MAX_WORDS = 60
 _SMALL_TALK = re.compile(
     r"^(?:thanks|thank you|great|nice|cool|perfect|awesome|lovely|sounds|let's|let us|i'm (?:feeling|doing|just|trying|"
-    r"looking|going|not sure|thinking|sorry|curious|so )|i (?:think|feel|guess|believe|hope|wish|wonder|suppose|love|"
+    r"looking|going|not sure|thinking|sorry|curious|so )|"
+    r"i (?:think|feel|guess|believe|hope|wish|wonder|suppose|love|"
     r"like|want|need|would|'d|'ll|can't|don't|tried|am (?:looking|trying|feeling)|was wondering)\b|i'd|i'll|"
-    r"you (?:are|were|can|could|should|did|said|know)\b|that (?:is|was) (?:great|good|nice|fine|right|wrong|not)|that's)",
+    r"you (?:are|were|can|could|should|did|said|know)\b|"
+    r"that (?:is|was) (?:great|good|nice|fine|right|wrong|not)|that's)",
     re.IGNORECASE,
 )
 _OBJECTION = re.compile(r"^(?:no|nope|wrong|not quite)\b[,.;:! ]", re.IGNORECASE)
