@@ -46,11 +46,14 @@ CREATE TABLE erasures (
 );
 
 CREATE TABLE imports (
-    digest TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    member TEXT NOT NULL,
     next_record INTEGER NOT NULL,
     num_turns INTEGER NOT NULL,
     num_rejected INTEGER NOT NULL,
     finished INTEGER NOT NULL,
-    updated_at REAL NOT NULL
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (digest, tenant, principal, member)
 );
