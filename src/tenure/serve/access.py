@@ -21,7 +21,9 @@ from tenure.serve.door import door_of
 from tenure.types import Principal, Role
 
 LOCAL = Principal("local", "local", frozenset(Role))
-BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `tenure keys` or /v1/admin/keys.")
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="key", description="An API key: `tenure keys create` or /v1/admin/keys."
+)
 
 
 def is_loopback(host: str) -> bool:

@@ -118,8 +118,12 @@ def run_server(
 ) -> None:
     """Serve until SIGINT or SIGTERM. `announce` is told the base URL once requests are answered.
 
+    Logs go to stderr unless logging is set up already.
+
     Raises ConfigError (keys, port, upstream), DownloadError, BrokenModel or StoreError before it listens in earnest.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the upstream
     check_access(config.server)
     sock = listen(config.server)
     try:
@@ -142,7 +146,7 @@ def _serve(app: FastAPI, runtime: Runtime, sock: socket.socket, announce: Callab
 def _announce(runtime: Runtime, url: str, announce: Callable[[str], None] | None) -> None:
     server = runtime.config.server
     if server.keys and not runtime.store.keys.list():
-        log.warning("keys are on and there is none yet: make one with `tenure key create`")
+        log.warning("keys are on and there is none yet: make one with `tenure keys create`")
     if not is_loopback(server.host):
         log.warning("listening on %s without TLS; put a proxy that has it in front", server.host)
     log.info("serving on %s", url)

@@ -21,7 +21,7 @@ from tenure.serve.asked import chat_call
 from tenure.serve.door import Door, door_of
 from tenure.serve.flights import Flight, Landed
 from tenure.serve.logprobs import chat_logprobs
-from tenure.serve.refusals import UnknownModel, json_response
+from tenure.serve.refusals import Stopping, UnknownModel, json_response
 from tenure.serve.responses import streamed
 from tenure.serve.sse import CLIENT_GONE, event_stream, landed_or_gone
 
@@ -78,9 +78,11 @@ def usage_of(result: ChatResult) -> replies.Usage:
 
 
 def check_landed(landed: Landed) -> ChatResult:
-    """The result, unless the engine failed. Raises ModelError."""
+    """The result, unless the engine failed or the server stops. Raises ModelError, Stopping."""
     if landed.result.finish_reason == "error":
-        raise ModelError("the engine failed while it answered; the server's log says how, and asking again may work")
+        raise ModelError(f"the engine failed while it answered: {landed.result.completion.error}")
+    if landed.result.finish_reason == "cancelled":
+        raise Stopping("the server is stopping and gave this reply up; ask again")
     return landed.result
 
 

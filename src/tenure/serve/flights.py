@@ -18,6 +18,7 @@ from typing import TypeVar
 from tenure.conversation import ChatResult, Reply
 from tenure.errors import BusyError, IdempotencyClash
 from tenure.model.requests import TokenEvent
+from tenure.serve.refusals import Stopping
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class Flights:
         self._flying: weakref.WeakSet[Flight] = weakref.WeakSet()
         self.last_launch = time.monotonic()
         self.num_launched = 0
+        self._closed = False
 
     @property
     def num_open(self) -> int:
@@ -52,9 +54,11 @@ class Flights:
     def seat(self, once: str = "") -> Seat:
         """Take a place. `once` names what must not be under way twice (an idempotency key), "" nothing.
 
-        Raises BusyError when every place is taken, IdempotencyClash when `once` is under way.
+        Raises BusyError when every place is taken, IdempotencyClash when `once` is under way, Stopping after `close`.
         """
         with self._lock:
+            if self._closed:
+                raise Stopping("the server is stopping; ask again")
             if len(self._taken) >= self.capacity:
                 raise BusyError(f"all {self.capacity} places in batch and queue are taken; try again in a second")
             if once and any(seat.once == once for seat in self._taken):
@@ -78,7 +82,9 @@ class Flights:
             self._taken.discard(seat)
 
     def close(self) -> None:
-        """Cancel what still flies and wait for its threads."""
+        """Cancel what still flies and wait for its threads; further requests are turned away."""
+        with self._lock:
+            self._closed = True
         for flight in list(self._flying):
             flight.cancel()
         self._pool.shutdown(wait=True)

@@ -46,6 +46,13 @@ class TooLarge(TenureError):
     code = "request_too_large"
 
 
+class Stopping(TenureError):
+    """The server is on its way down."""
+
+    status = 503
+    code = "stopping"
+
+
 class UpstreamRefusal(UpstreamError):
     """The proxied endpoint refused what the asker sent; its status, code and field are passed on."""
 
@@ -72,7 +79,7 @@ def refusal_of(error: BaseException) -> tuple[int, dict[str, Any], dict[str, str
     if status >= 500:
         log.error("a request failed: %s", error, exc_info=error)
     headers: dict[str, str] = {}
-    if isinstance(error, BusyError) or status == 429:
+    if isinstance(error, BusyError) or status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, AccessError) and status == 401:
         headers["WWW-Authenticate"] = "Bearer"

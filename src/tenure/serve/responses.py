@@ -20,6 +20,7 @@ MEANINGS = {
     413: "The body is larger than server.max_body_bytes.",
     429: "Every place in batch and queue is taken; Retry-After says when to come again.",
     500: "The server failed.",
+    503: "The server is stopping; ask again.",
     502: "The upstream endpoint failed (proxy mode).",
 }
 
@@ -37,4 +38,4 @@ def streamed(name: str) -> Responses:
     """The `responses` of a generating route: JSON, or a stream of `name` objects as server-sent events."""
     description = f"The whole reply; with `stream`, events that carry `{name}` objects and end with [DONE]."
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
-    return {200: {"description": description, "content": stream}, **ERRORS, **errors(502)}
+    return {200: {"description": description, "content": stream}, **ERRORS, **errors(500, 502, 503)}
