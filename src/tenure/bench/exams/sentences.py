@@ -12,8 +12,8 @@ ROWS = (
     Rows(
         "syllogism",
         (
-            ("All dogs bark. Rex is a dog. What does he do?", "barks"),
-            ("All kings are rich. Otto is a king. How is Otto?", "rich"),
+            ("Ice is cold. This is ice. How is it?", "cold"),
+            ("Dogs bark. Rex is a dog. What does he do?", "bark"),
         ),
         """
 All birds have wings. Tim is a bird. What does Tim have?|wings|wheels|horns|gloves
@@ -21,10 +21,10 @@ All fish can swim. Nemo is a fish. What can Nemo do?|swim|sing|drive|read
 Every baker makes bread. Anna is a baker. What does Anna make?|bread|shoes|music|cars
 All lemons are sour. This is a lemon. How does it taste?|sour|sweet|salty|spicy
 Every pilot can fly. Maria is a pilot. What can Maria do?|fly|sew|paint|dance
-All spiders have eight legs. Fluffy is a spider. How many legs does Fluffy have?|eight|two|four|ten
+All ants have six legs. This is an ant. How many legs has it?|six|two|four|ten
 All cows eat grass. Bella is a cow. What does Bella eat?|grass|meat|fish|stones
-All ice is cold. This cube is ice. How is the cube?|cold|hot|loud|angry
-Every nurse works in a hospital. Tom is a nurse. Where does Tom work?|in a hospital|in a bakery|on a farm|on a ship
+All fire is hot. This is fire. How is it?|hot|cold|sad|angry
+Every nurse works in a hospital. Tom is a nurse. Where is he?|in a hospital|in a bakery|on a farm|on a ship
 All roses smell sweet. This flower is a rose. How does it smell?|sweet|rotten|burnt|sour
 All teachers work at schools. Kate is a teacher. So Kate works at a|school|farm|bank|mine
 All cats like milk. Tom is a cat. So Tom likes|milk|wine|sand|rain
@@ -76,8 +76,8 @@ If there is no wind, a sailing boat will|not move|go faster|fly away|catch fire
     Rows(
         "reading",
         (
-            ("Anna bought a green hat. What did Anna buy?", "a hat"),
-            ("Karl lives in Boston. Where does Karl live?", "in Boston"),
+            ("Anna bought a hat. What did she buy?", "a hat"),
+            ("Karl lives in Rome. Where does he live?", "in Rome"),
         ),
         """
 Lisa put the keys in the drawer. Where are the keys?|in the drawer|in the car|on the table|in the garden

@@ -87,10 +87,8 @@ def value_of(kind: str, invented: Invented) -> Value:
             return exact(invented.number(2100, 9900))
         case "number":
             return exact(invented.number(31, 99))
-        case "animal" | "password":
-            return exact(invented.fresh(words[f"{kind}s"]))
-        case "dish":
-            return exact(invented.fresh(words["dishes"]))
+        case "animal" | "dish" | "drink":
+            return exact(invented.fresh(words[kind]))
         case "weekday":
             day = invented.fresh(words["weekdays"])
             return Value(day, (day, f"{day}s"))
