@@ -1,0 +1,166 @@
+"""The learner `distil-lora`: a LoRA module taught by the frozen base with the source in its context.
+
+The student sees the question alone. Its target is the checked reply, as cross entropy and as the teacher's distribution
+over that reply (context distillation; Snell, Klein, Zhong 2022); on near-miss and neutral prompts its target is
+the base's own distribution, so that it stays silent where it knows nothing. Called by the night through
+`weights.learners`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+from tenure.config import EngineConfig
+from tenure.model.engine import Engine
+from tenure.model.language_model import LanguageModel
+from tenure.model.lowrank import Placement
+from tenure.model.progress import Progress
+from tenure.model.requests import GenerationRequest, Sampling
+from tenure.model.training import Schedule
+from tenure.modules.learner import check_directory, kept_of, questions_of
+from tenure.modules.lora import Lesson, Pool, plain_settings, replay_of, reply_tokens, train_adapter
+from tenure.modules.objectives import Example, distributions
+from tenure.types import Candidate, Episode, Message
+
+NAME = "distil-lora"
+
+
+@dataclass(frozen=True, slots=True)
+class DistilLora:
+    """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on kept prompts.
+
+    A step takes `num_questions`, `num_near_misses` and `num_neutral` examples. `num_kept` entries of each
+    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`.
+    """
+
+    placement: Placement = field(default_factory=Placement)
+    schedule: Schedule = field(default_factory=Schedule)
+    hard: float = 1.0
+    soft: float = 0.0
+    beta: float = 0.5
+    num_questions: int = 24
+    num_near_misses: int = 8
+    num_neutral: int = 4
+    num_kept: int = 64
+    answer_tokens: int = 24
+    tree_tokens: int = 512
+
+    def learn(
+        self,
+        model: LanguageModel,
+        episodes: Sequence[Episode],
+        *,
+        budget_seconds: float,
+        seed: int,
+        directory: Path,
+        progress: Progress | None = None,
+        replay: Candidate | None = None,
+    ) -> Candidate:
+        """See `Learner.learn`. The artefact is a PEFT LoRA directory, place "module"."""
+        started = time.monotonic()
+        check_directory(directory)
+        questions, kept = questions_of(episodes), kept_of(episodes)
+        steps = replay_of(replay, NAME, plain_settings(self), seed)
+        lesson = Lesson(
+            pools=(
+                Pool(self._question_examples(model, questions), self.num_questions),
+                Pool(self._kept_examples(model, own_answers(model, kept, self.answer_tokens)), self.num_near_misses),
+                Pool(self._kept_examples(model, neutral_sequences(model)), self.num_neutral),
+            ),
+            placement=self.placement,
+            schedule=self.schedule,
+            tree_tokens=self.tree_tokens,
+        )
+        return train_adapter(
+            model,
+            lesson,
+            learner=NAME,
+            settings=plain_settings(self),
+            place="module",
+            episodes=(*questions, *kept),
+            seed=seed,
+            deadline=started + budget_seconds,
+            started=started,
+            directory=directory,
+            progress=progress,
+            replay=steps,
+        )
+
+    def _question_examples(self, model: LanguageModel, questions: Sequence[Episode]) -> tuple[Example, ...]:
+        examples = []
+        for episode in questions:
+            tokens, start = reply_tokens(model, episode.messages, episode.target)
+            weight = episode.trust / self.num_questions
+            examples.append(Example(episode.id, tokens, start, hard=self.hard, soft=self.soft, weight=weight))
+        if not self.soft:
+            return tuple(examples)
+        taught = [reply_tokens(model, teacher_messages(e), e.target) for e in questions]
+        wanted = distributions(model.network, taught, num_kept=self._num_kept(model))
+        return tuple(replace(example, wanted=w) for example, w in zip(examples, wanted, strict=True))
+
+    def _kept_examples(
+        self, model: LanguageModel, sequences: Mapping[str, tuple[tuple[int, ...], int]]
+    ) -> tuple[Example, ...]:
+        if not self.beta:
+            return ()
+        wanted = distributions(model.network, list(sequences.values()), num_kept=self._num_kept(model))
+        weight = self.beta / max(1, self.num_near_misses + self.num_neutral)
+        return tuple(
+            Example(name, tokens, start, hard=0.0, soft=1.0, weight=weight, wanted=w)
+            for (name, (tokens, start)), w in zip(sequences.items(), wanted, strict=True)
+        )
+
+    def _num_kept(self, model: LanguageModel) -> int:
+        return min(self.num_kept, int(model.network.get_output_embeddings().weight.shape[0]))
+
+
+def teacher_messages(episode: Episode) -> tuple[Message, ...]:
+    """The student's prompt with the source put before the last message of the user, as only the teacher sees it."""
+    messages = list(episode.messages)
+    if not episode.context:
+        return tuple(messages)
+    last = max(i for i, message in enumerate(messages) if message.role == "user")
+    messages[last] = replace(messages[last], content=f"{episode.context}\n\n{messages[last].content}")
+    return tuple(messages)
+
+
+def own_answers(
+    model: LanguageModel, kept: Sequence[Episode], num_tokens: int
+) -> dict[str, tuple[tuple[int, ...], int]]:
+    """{episode id: (prompt and the base's own greedy answer, where the answer starts)}."""
+    if not kept:
+        return {}
+    prompts = [tuple(model.chat.encode(e.messages)) for e in kept]
+    engine = Engine(model, EngineConfig(max_batch=32))
+    sampling = Sampling(max_tokens=num_tokens, temperature=0.0)
+    completions = engine.generate([GenerationRequest(tokens=p, sampling=sampling) for p in prompts])
+    answers = {}
+    for episode, prompt, completion in zip(kept, prompts, completions, strict=True):
+        ending = (model.chat.tokenizer.eos_token_id,) if completion.finish_reason == "stop" else ()
+        if completion.tokens or ending:
+            answers[episode.id] = ((*prompt, *completion.tokens, *ending), len(prompt))
+    return answers
+
+
+def neutral_sequences(model: LanguageModel, *, max_tokens: int = 96) -> dict[str, tuple[tuple[int, ...], int]]:
+    """{id: (tokens, start)} of the package's own neutral prompts and texts (`neutral.jsonl`), cut at `max_tokens`.
+
+    The texts are fixed; what the student must keep on them is the distribution of whatever base is given.
+    """
+    sequences = {}
+    lines = resources.files("tenure.modules").joinpath("neutral.jsonl").read_text("utf8").splitlines()
+    for entry in map(json.loads, lines):
+        if "text" in entry:
+            tokens = tuple(model.chat.encode_text(entry["text"], begin=True))[:max_tokens]
+            start = min(4, len(tokens) - 1)
+        else:
+            whole, start = reply_tokens(model, (Message("user", entry["prompt"]),), entry["reply"])
+            tokens = whole[:max_tokens] if entry["ended"] else whole[:-1][:max_tokens]
+        if 0 < start < len(tokens) <= model.max_context_tokens:
+            sequences[f"neutral:{entry['id']}"] = (tokens, start)
+    return sequences
