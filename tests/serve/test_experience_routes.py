@@ -80,6 +80,21 @@ def test_an_idempotency_key_gets_the_first_reply_again(house: House, client: ope
     assert caught.value.code == "idempotency_clash"
 
 
+def test_memory_gives_way_where_it_would_not_fit(client: openai.OpenAI) -> None:
+    ask(client, say(TOLD), user="ivy")
+    question = "What is the gate code of the Marlow depot? " + "Please. " * 200
+    roomy = ask(client, say(question), user="ivy", max_tokens=2)
+    tight = ask(client, say(question), user="ivy", max_tokens=300)
+    assert own(roomy)["memory_ids"] and not own(tight)["memory_ids"]
+
+
+def test_a_raw_prompt_is_learned_from_only_when_asked(house: House, client: openai.OpenAI) -> None:
+    for store, learnable in ((None, False), (True, True)):
+        options: Any = {} if store is None else {"extra_body": {"store": store}}
+        reply = client.completions.create(model="champion", prompt="The mast is tall.", max_tokens=1, **options)
+        assert house.runtime.store.ledger.turn(reply.id).learnable is learnable
+
+
 def test_feedback_names_a_reply_and_a_correction_is_known_at_once(house: House, client: openai.OpenAI) -> None:
     reply = ask(client, say("Who keeps the Selby archive?"), user="gil")
     with house.http() as http:

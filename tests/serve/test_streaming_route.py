@@ -134,6 +134,17 @@ def test_leaving_a_whole_reply_frees_the_place(slow_house: House) -> None:
     assert not turn.learnable
 
 
+def test_a_key_whose_request_is_under_way_is_told_to_wait(slow_house: House) -> None:
+    body = {"messages": HELLO, "stream": True, "temperature": 2, "seed": 3}
+    key = {"Idempotency-Key": "twice"}
+    with slow_house.http() as http:
+        with http.stream("POST", "/chat/completions", json=body, headers=key):
+            response = http.post("/chat/completions", json=body, headers=key)
+        assert response.status_code == 409
+        assert response.json()["error"]["code"] == "idempotency_clash"
+    _wait_until_free(slow_house)
+
+
 def test_more_requests_than_places_are_told_to_come_again(serve: Serve) -> None:
     with serve(engine__max_batch=1, server__max_queue=1, server__max_tokens=400) as full:
         body = {"messages": HELLO, "stream": True, "temperature": 2, "seed": 3}

@@ -158,7 +158,7 @@ def completion_call(
         model=body.model,
         session=header(request, SESSION_HEADER),
         memory=memory_wanted(request, body),
-        learnable=body.store is not False,
+        learnable=body.store is True,  # a raw prompt is nobody telling something, unless the asker says so,
         metadata=body.metadata or {},
         idempotency_key=idempotency_key(request),
         raw_prompt=prompt,
