@@ -24,7 +24,9 @@ def model(tiny_model_directory: Path) -> LanguageModel:
 
 
 def engine_of(model: LanguageModel, **settings: int) -> Engine:
-    return Engine(model, EngineConfig(**{"max_batch": 4, "prefill_chunk_tokens": 16, **settings}))
+    return Engine(
+        model, EngineConfig(**{"max_batch": 4, "max_context_tokens": 512, "prefill_chunk_tokens": 16, **settings})
+    )
 
 
 def prompt(seed: int, length: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tenure.errors import BrokenModel, NotFound
+from tenure.model.nn.attachable_linear import AttachableLinear
 from tenure.model.nn.plan import LowRank, RowTerms, Stacked, stack_adapters
 from tenure.types import AttachmentUse
 
@@ -62,7 +63,8 @@ def read_low_rank(directory: Path, digest: str, shapes: Mapping[str, tuple[int, 
         if name not in shapes or (b.shape[0], a.shape[1]) != shapes[name] or a.shape[0] != b.shape[1]:
             raise BrokenModel(
                 f"the adapter in {directory} doesn't fit this base model at {name!r}: "
-                f"A {tuple(a.shape)}, B {tuple(b.shape)}, layer {shapes.get(name, 'unknown')}; adapters belong to the base they were trained on"
+                f"A {tuple(a.shape)}, B {tuple(b.shape)}, layer {shapes.get(name, 'unknown')}; "
+                "adapters belong to the base they were trained on"
             )
         factors[name] = (a, b * _scale(settings, name, a.shape[0]))
     if not factors:
@@ -86,6 +88,11 @@ def _scale(settings: Mapping[str, Any], name: str, rank: int) -> float:
     return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 
+def part_shapes(layers: Iterable[AttachableLinear]) -> dict[str, tuple[int, int]]:
+    """(out, in) of every linear layer of the model, by its module path."""
+    return {part.name: (part.end - part.start, layer.in_features) for layer in layers for part in layer.parts}
+
+
 Used = tuple[tuple[LowRank, float], ...]
 
 
@@ -95,8 +102,9 @@ class Shelf:
     Adding and dropping never waits for a step: rows hold the adapters they began with.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], dtype: torch.dtype) -> None:
-        self._shapes = shapes
+    def __init__(self, layers: Mapping[str, AttachableLinear], dtype: torch.dtype) -> None:
+        self._shapes = part_shapes(layers.values())
+        self._parts = {key: layer.parts for key, layer in layers.items()}
         self._dtype = dtype
         self._adapters: dict[str, LowRank] = {}
         self._lock = threading.Lock()
@@ -146,7 +154,7 @@ class Shelf:
     def _stack(self, adapters: Sequence[LowRank]) -> dict[str, Stacked]:
         key = tuple(id(adapter) for adapter in adapters)
         if key not in self._stacks:
-            self._stacks[key] = (tuple(adapters), stack_adapters(adapters))
+            self._stacks[key] = (tuple(adapters), stack_adapters(adapters, self._parts))
             while len(self._stacks) > MAX_STACKS:
                 self._stacks.popitem(last=False)
         self._stacks.move_to_end(key)

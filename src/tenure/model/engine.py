@@ -46,8 +46,8 @@ class Engine:
         self.max_context_tokens = min(settings.max_context_tokens, model.max_context_tokens)
         self._model = model
         self._network = ServedNetwork(model)
-        self._shelf = Shelf(self._network.shapes, self._network.dtype)
-        self._weight_sets = WeightSets(self._network.originals, self._network.converted, settings.weight_sets_bytes)
+        self._shelf = Shelf(self._network.layers, self._network.dtype)
+        self._weight_sets = WeightSets(self._network.layers, self._network.packing, settings.weight_sets_bytes)
         self._batch = RunningBatch(
             self._network, self._shelf, self._weight_sets, settings, model.chat.stop_tokens, self.max_context_tokens
         )
@@ -128,7 +128,7 @@ class Engine:
         total = len(request.tokens) + request.sampling.max_tokens
         if total > self.max_context_tokens:
             raise ContextTooLong(
-                f"the prompt has {len(request.tokens)} tokens and max_tokens is {request.sampling.max_tokens}, together "
+                f"the prompt's {len(request.tokens)} tokens and max_tokens {request.sampling.max_tokens} are together "
                 f"{total}, more than the window of {self.max_context_tokens}; shorten the conversation or ask for less"
             )
 

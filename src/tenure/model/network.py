@@ -7,6 +7,7 @@ requests; called by the batch and by scoring.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,19 +17,22 @@ from transformers import PreTrainedModel
 from tenure.errors import BrokenModel
 from tenure.model.language_model import LanguageModel
 from tenure.model.nn.attachable_linear import AttachableLinear
+from tenure.model.nn.fused_parts import replace_parts
 from tenure.model.nn.plan import Desk, Plan
 from tenure.model.nn.row_attention import ATTENTION_NAME
+from tenure.model.precision import packing_of
 
 
 class ServedNetwork:
     """One network for all rows: `hidden` runs the layers, `logits` the head on the positions that need it.
 
-    `linears` maps a module's path to its layer: what weight sets and adapters may name.
+    `layers` maps keys to the served linear layers, whose parts are what weight sets and adapters may name.
     Raises BrokenModel for an architecture whose attention can't be replaced.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self.desk = Desk()
+        self.packing = packing_of(model.precision, model.network.dtype)
         self._network = _same_parameters(model.network)
         self._network.config.get_text_config()._attn_implementation = ATTENTION_NAME
         self._network.config._attn_implementation = ATTENTION_NAME
@@ -39,7 +43,8 @@ class ServedNetwork:
             raise BrokenModel(
                 f"the engine can't serve {name}: it has no decoder layers or no output head to run by itself"
             )
-        self.linears = self._replace_linears()
+        self.layers: dict[str, AttachableLinear] = {}
+        replace_parts(self._network, self._attach)
         self._head = self._network.get_output_embeddings()
         config = self._decoder.config
         self.num_layers = int(config.num_hidden_layers)
@@ -50,29 +55,10 @@ class ServedNetwork:
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._cut: dict[int, Any] = {}
 
-    def _replace_linears(self) -> dict[str, AttachableLinear]:
-        replaced: dict[str, AttachableLinear] = {}
-        for name, module in list(self._network.named_modules()):
-            if isinstance(module, nn.Linear):
-                parent, _, child = name.rpartition(".")
-                layer = AttachableLinear(name, module, self.desk)
-                setattr(self._network.get_submodule(parent), child, layer)
-                replaced[name] = layer
-        return replaced
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of every linear layer: what adapters and deltas are checked against."""
-        return {name: (layer.out_features, layer.in_features) for name, layer in self.linears.items()}
-
-    @property
-    def originals(self) -> dict[str, Tensor]:
-        """The base's weight of every linear layer, as loaded."""
-        return {name: layer.weight for name, layer in self.linears.items()}
-
-    def converted(self, name: str, weight_OI: Tensor) -> Tensor:
-        """A float32 weight in the form that `Plan.weights` takes for this layer."""
-        return weight_OI.to(self.linears[name].weight.dtype)
+    def _attach(self, linears: Mapping[str, nn.Linear]) -> AttachableLinear:
+        layer = AttachableLinear(linears, self.desk, self.packing)
+        self.layers[layer.key] = layer
+        return layer
 
     def hidden(self, tokens_N: Tensor, positions_N: Tensor, plan: Plan, *, layer: int | None = None) -> Tensor:
         """Last hidden states [N, C] of the packed tokens; with `layer`, those after that many layers, unnormed."""

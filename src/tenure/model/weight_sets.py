@@ -7,45 +7,45 @@ them; called by the engine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from tenure.errors import ModelError, NotFound
-from tenure.model.attachments import read_low_rank
+from tenure.model.attachments import part_shapes, read_low_rank
+from tenure.model.nn.attachable_linear import AttachableLinear
+from tenure.model.precision import Packing, Weight
 
 BASE = ""
 
 
 @dataclass(slots=True, eq=False)
 class WeightSet:
-    """What differs from the base, by module name. `num_users` requests run on it."""
+    """What differs from the base, by served layer. `num_users` requests run on it."""
 
     name: str
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Weight]
     num_users: int = 0
     dropped: bool = False
 
     @property
     def num_bytes(self) -> int:
         """Memory beside the base."""
-        return sum(w.numel() * w.element_size() for w in self.weights.values())
+        return sum(w.num_bytes for w in self.weights.values())
 
 
 class WeightSets:
     """All live weight sets, the base among them under the empty name.
 
-    `originals` are the base's weights by module; `convert` turns a merged float32 weight into what the network computes
-    with (a cast, or a quantisation).
+    `layers` are the served layers by key; `packing` turns a merged float32 weight into what the network computes with.
     """
 
-    def __init__(
-        self, originals: Mapping[str, Tensor], convert: Callable[[str, Tensor], Tensor], max_bytes: int
-    ) -> None:
-        self._originals = originals
-        self._convert = convert
+    def __init__(self, layers: Mapping[str, AttachableLinear], packing: Packing, max_bytes: int) -> None:
+        self._layers = layers
+        self._packing = packing
         self._max_bytes = max_bytes
         self._live: list[WeightSet] = [WeightSet(BASE, {})]  # the least recently used first
         self._lock = threading.Lock()
@@ -63,15 +63,21 @@ class WeightSets:
             self._make_room(fresh.num_bytes, name)
             self._live.append(fresh)
 
-    def _merge(self, deltas: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
-        shapes = {name: (w.shape[0], w.shape[1]) for name, w in self._originals.items()}
+    def _merge(self, deltas: Sequence[tuple[Path, float]]) -> dict[str, Weight]:
+        shapes = part_shapes(self._layers.values())
+        originals = {name: w for layer in self._layers.values() for name, w in layer.originals.items()}
         merged: dict[str, Tensor] = {}
         for directory, scale in deltas:
             for name, (a, b) in read_low_rank(directory, str(directory), shapes).factors.items():
                 if name not in merged:
-                    merged[name] = self._originals[name].detach().float().clone()
+                    merged[name] = originals[name].detach().float().clone()
                 merged[name].addmm_(b, a, alpha=scale)
-        return {name: self._convert(name, weight) for name, weight in merged.items()}
+        rounded = {name: weight.to(originals[name].dtype) for name, weight in merged.items()}
+        return {
+            key: self._packing(torch.cat([rounded.get(name, w) for name, w in layer.originals.items()]))
+            for key, layer in self._layers.items()
+            if not rounded.keys().isdisjoint(layer.originals)
+        }
 
     def _make_room(self, num_bytes: int, name: str) -> None:
         def used() -> int:

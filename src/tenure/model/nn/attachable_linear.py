@@ -1,35 +1,52 @@
 """A linear layer that serves many: one product for all rows, then the low-rank terms of the rows that have adapters.
 
-Stands in a served network in place of `nn.Linear`; knows only the plan on its desk.
+Stands in a served network in place of one `nn.Linear`, or of several that read the same input; knows only the plan on
+its desk.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional
+from collections.abc import Mapping
 
-from tenure.model.nn.plan import Desk
+import torch
+from torch import Tensor, nn
+
+from tenure.model.nn.plan import Desk, Part
+from tenure.model.precision import Packing
 
 
 class AttachableLinear(nn.Module):
     """y = x W^T + b with W from the plan's weight set, plus the plan's row-wise low-rank terms.
 
-    Shares its parameters with the `nn.Linear` that it replaces. `name` is the module's path in the network.
+    `linears` maps module paths to the layers that it stands for; several are laid one under another and make one
+    product. `key` names it in plans. The loaded parameters stay as they are beside the packed weight.
     """
 
-    def __init__(self, name: str, linear: nn.Linear, desk: Desk) -> None:
+    def __init__(self, linears: Mapping[str, nn.Linear], desk: Desk, packing: Packing) -> None:
         super().__init__()
-        self.name = name
-        self.weight = linear.weight
-        self.bias = linear.bias
-        self.desk = desk
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        first = next(iter(linears.values()))
+        self.in_features = first.in_features
+        self.out_features = sum(linear.out_features for linear in linears.values())
+        self.key = "+".join(linears)
+        self.parts: tuple[Part, ...] = ()
+        for name, linear in linears.items():
+            start = self.parts[-1].end if self.parts else 0
+            self.parts += (Part(name, start, start + linear.out_features),)
+        self.originals: dict[str, Tensor] = {name: linear.weight for name, linear in linears.items()}
+        biases = [linear.bias for linear in linears.values() if linear.bias is not None]
+        assert len(biases) in (0, len(linears)), "layers with and without bias can't be one"
+        self._bias = torch.cat(biases).detach() if biases else None
+        weights = list(self.originals.values())
+        self._weight = packing(weights[0] if len(weights) == 1 else torch.cat(weights))
+        self._desk = desk
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] to [..., out]."""
-        plan = self.desk.plan
+        plan = self._desk.plan
         assert plan is not None, "a served network runs only under a plan"
-        y = functional.linear(x, plan.weights.get(self.name, self.weight), self.bias)
-        if plan.terms is None:
-            return y
-        return plan.terms.add(self.name, x.reshape(-1, self.in_features), y.reshape(-1, self.out_features)).view_as(y)
+        x_NI = x.reshape(-1, self.in_features)
+        weight = plan.weights.get(self.key, self._weight) if plan.weights else self._weight
+        y_NO = weight.product(x_NI, self._bias)
+        if plan.terms is not None:
+            y_NO = plan.terms.add(self.key, x_NI, y_NO)
+        return y_NO.view(*x.shape[:-1], self.out_features)

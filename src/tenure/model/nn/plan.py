@@ -1,7 +1,8 @@
 """What one forward call has to know beside its tokens: who attends to what, which weights, whose low-rank terms.
 
 Tensors: N packed tokens of one forward call (all rows and chunks one after another), R ranks of all adapters in use,
-H query heads, G key/value heads, D head width. Knows neither requests nor networks; made by the batch and by scoring.
+I inputs, O outputs, H query heads, G key/value heads, D head width. Knows neither requests nor networks; made by the
+batch and by scoring.
 """
 
 from __future__ import annotations
@@ -14,20 +15,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tenure.model.precision import Weight
+
 
 class Attention(Protocol):
     """How the packed tokens of one call attend."""
 
     def attend(
-        self, layer: int, query_1HND: Tensor, key_1GND: Tensor, value_1GND: Tensor, scaling: float, window: int | None
+        self, layer: int, query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Attention output [1, N, H, D]."""
+        """Attention output [N, H, D]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One of the model's linear layers as a part of a served one: its module path and its rows of the output."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class LowRank:
-    """One adapter's factors by module name: A [rank, in] and B [out, rank], PEFT's scaling already in B."""
+    """One adapter's factors by module path: A [rank, in] and B [out, rank], PEFT's scaling already in B."""
 
     digest: str
     factors: Mapping[str, tuple[Tensor, Tensor]]
@@ -40,24 +52,36 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """Factors of several adapters side by side for one module: A [R, in], B [out, R]; `owners` (adapter, rank)."""
+    """Factors of several adapters side by side for one served layer: A [R, I], B [O, R].
+
+    `owners` says whose the ranks are: (index of the adapter, how many), in order. B is zero where a part of the layer
+    has nothing to do with a rank.
+    """
 
     a_RI: Tensor
     b_OR: Tensor
     owners: tuple[tuple[int, int], ...]
 
 
-def stack_adapters(adapters: Sequence[LowRank]) -> dict[str, Stacked]:
-    """Lay the adapters' factors side by side, module by module."""
-    names = dict.fromkeys(name for adapter in adapters for name in adapter.factors)
+def stack_adapters(adapters: Sequence[LowRank], layers: Mapping[str, Sequence[Part]]) -> dict[str, Stacked]:
+    """Lay the adapters' factors side by side, served layer by served layer."""
     stacks = {}
-    for name in names:
-        present = [(i, adapter.factors[name]) for i, adapter in enumerate(adapters) if name in adapter.factors]
-        stacks[name] = Stacked(
-            a_RI=torch.cat([a for _, (a, _) in present]),
-            b_OR=torch.cat([b for _, (_, b) in present], dim=1).contiguous(),
-            owners=tuple((i, a.shape[0]) for i, (a, _) in present),
-        )
+    for key, parts in layers.items():
+        present = [
+            (i, part, adapter.factors[part.name])
+            for part in parts
+            for i, adapter in enumerate(adapters)
+            if part.name in adapter.factors
+        ]
+        if not present:
+            continue
+        a_RI = torch.cat([a for _, _, (a, _) in present])
+        b_OR = a_RI.new_zeros(parts[-1].end, len(a_RI))
+        rank = 0
+        for _, part, (a, b) in present:
+            b_OR[part.start : part.end, rank : rank + len(a)] = b
+            rank += len(a)
+        stacks[key] = Stacked(a_RI, b_OR, tuple((i, len(a)) for i, _, (a, _) in present))
     return stacks
 
 
@@ -66,7 +90,7 @@ class RowTerms:
     """The low-rank terms of the rows that have adapters.
 
     All adapters' A are one product, whose columns are then scaled token by token: by the use's scale where the token's
-    row has that adapter, by zero elsewhere. So any mixture of adapters costs two small products a module.
+    row has that adapter, by zero elsewhere. So any mixture of adapters costs two small products a layer.
     `scales_NE` [N tokens, E adapters].
     """
 
@@ -74,9 +98,9 @@ class RowTerms:
     scales_NE: Tensor
     _gates: dict[tuple[tuple[int, int], ...], Tensor] = field(default_factory=dict)
 
-    def add(self, name: str, x_NI: Tensor, y_NO: Tensor) -> Tensor:
-        """y + sum over adapters of scale * (x A^T) B^T; y itself where no adapter touches `name`."""
-        stack = self.stacks.get(name)
+    def add(self, key: str, x_NI: Tensor, y_NO: Tensor) -> Tensor:
+        """y + sum over adapters of scale * (x A^T) B^T; y itself where no adapter touches the layer."""
+        stack = self.stacks.get(key)
         if stack is None:
             return y_NO
         gate_NR = self._gates.get(stack.owners)
@@ -93,11 +117,21 @@ class RowTerms:
 
 @dataclass(slots=True)
 class Plan:
-    """One forward call. `weights` replaces parameters by module name (a weight set); empty is the base."""
+    """One forward call. `weights` replaces the base's by served layer (a weight set); empty is the base."""
 
     attention: Attention
-    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Weight] = field(default_factory=dict)
     terms: RowTerms | None = None
+    _rotations: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def rotation(self, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [N, 1, D], made once for all layers: x * cos + roll(x, D/2) * sin rotates x."""
+        found = self._rotations.get(id(cos_1ND))
+        if found is None:
+            sin_N1D = sin_1ND[0][:, None].clone()
+            sin_N1D[..., : sin_N1D.shape[-1] // 2].neg_()
+            found = self._rotations[id(cos_1ND)] = (cos_1ND[0][:, None], sin_N1D)
+        return found
 
 
 @dataclass(slots=True)

@@ -1,0 +1,131 @@
+"""Weights in the form that one product computes with: plain, packed for oneDNN, or 8-bit integers.
+
+The choice is the model's `precision`; what is measured behind it is in docs/engine.md. Knows no layers; called by the
+served network when it is built and when weight deltas are merged.
+Shapes: N rows, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+INT8_MAX = 127
+# torch's int8 kernel reads half the bytes but computes slowly: beyond so many rows the packed bf16 product wins.
+INT8_ROWS = 4
+# oneDNN sums a single row with many inputs in another order than the same row among others (seen from 1,536 on, not at
+# 576). Two rows cost hardly more, and keep a row's result independent of its neighbours.
+ONE_ROW_INPUTS = 1024
+
+
+class Weight(Protocol):
+    """A weight [O, I] that can be multiplied with."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        ...
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+        """x W^T + b, [N, O]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainWeight:
+    """The tensor itself; shares memory with the parameter that it was made from."""
+
+    weight_OI: Tensor
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight_OI.numel() * self.weight_OI.element_size()
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+        return functional.linear(x_NI, self.weight_OI, bias_O)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """bf16 laid out once as oneDNN's kernels read it, instead of at each call; the same numbers come out."""
+
+    packed: Tensor
+    num_bytes: int
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+        if x_NI.shape[0] == 1 and x_NI.shape[1] > ONE_ROW_INPUTS:
+            return self.product(torch.cat((x_NI, x_NI)), bias_O)[:1]
+        y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self.packed, bias_O, "none", [], "")
+        return y_NO
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Weight:
+    """Symmetric 8-bit integers with one scale an output; activations stay bf16 (weight-only).
+
+    Few rows use torch's int8 kernel. Many rows use `integers`, the same integers as packed bf16 (they fit exactly),
+    whose products are scaled afterwards.
+    """
+
+    weight_OI: Tensor
+    scale_O: Tensor
+    integers: Weight
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight_OI.numel() + self.scale_O.numel() * 2 + self.integers.num_bytes
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+        if x_NI.shape[0] <= INT8_ROWS:
+            y_NO = torch._weight_int8pack_mm(x_NI, self.weight_OI, self.scale_O)
+        else:
+            y_NO = self.integers.product(x_NI, None).mul_(self.scale_O)
+        return y_NO if bias_O is None else y_NO + bias_O
+
+
+Packing = Callable[[Tensor], Weight]
+
+
+def plain(weight_OI: Tensor) -> Weight:
+    """As it is."""
+    return PlainWeight(weight_OI)
+
+
+def packed_bf16(weight_OI: Tensor) -> Weight:
+    """Round to bf16 and lay out for oneDNN."""
+    with torch.inference_mode(False), torch.no_grad():
+        rounded_OI = weight_OI.detach().to(torch.bfloat16).contiguous()
+        packed = torch.ops.mkldnn._reorder_linear_weight(rounded_OI, INT8_ROWS)
+    return PackedWeight(packed, rounded_OI.numel() * 2)
+
+
+def int8(weight_OI: Tensor) -> Weight:
+    """Round to 8-bit integers, one scale an output."""
+    w_OI = weight_OI.detach().float()
+    scale_O = (w_OI.abs().amax(dim=1) / INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny).to(torch.bfloat16)
+    integers_OI = (w_OI / scale_O.float()[:, None]).round().clamp_(-INT8_MAX, INT8_MAX)
+    return Int8Weight(integers_OI.to(torch.int8).contiguous(), scale_O, _bf16(integers_OI))
+
+
+def _bf16(weight_OI: Tensor) -> Weight:
+    return packed_bf16(weight_OI) if packs_bf16() else PlainWeight(weight_OI.to(torch.bfloat16))
+
+
+def packs_bf16() -> bool:
+    """Whether this processor and torch build have oneDNN's bf16 kernels."""
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def packing_of(precision: str, dtype: torch.dtype) -> Packing:
+    """How the weights of a model of this precision are kept; `dtype` is that of its loaded parameters."""
+    if precision == "int8":
+        return int8
+    if dtype == torch.bfloat16 and packs_bf16():
+        return packed_bf16
+    return lambda weight_OI: PlainWeight(weight_OI.to(dtype))
