@@ -154,9 +154,10 @@ class Database:
         job: _Job[T] = _Job(work)
         with self._mutex:
             self._queue.append(job)
-            if not self._is_led:
+            waits = self._is_led  # read once: whoever waits must take its wake-up, even if it is to lead by then
+            if not waits:
                 self._is_led = job.leads = True
-        if not job.leads:
+        if waits:
             try:
                 job.wake.acquire()
             except BaseException:
