@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import House, Serve
+from house import House, Serve
 
 from tenure.config import ServerConfig
 from tenure.errors import ConfigError

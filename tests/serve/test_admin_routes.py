@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import openai
 import pytest
-from conftest import House, Serve
+from house import House, Serve
 from prometheus_client.parser import text_string_to_metric_families
 
 from tenure.types import Alias, Role

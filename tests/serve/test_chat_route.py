@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import House
+from house import House
 
 HELLO: list[Any] = [{"role": "user", "content": "Say something."}]
 WEATHER: Any = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import House
+from house import House
 
 TOLD = "The gate code of the Marlow depot is 4471."
 ASKED: Any = [{"role": "user", "content": "What is the gate code of the Marlow depot?"}]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import House, Serve, settings_of
+from house import House, Serve, settings_of
 
 from tenure.config import Config, load_config, write_settings
 from tenure.errors import ConfigError

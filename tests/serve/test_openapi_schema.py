@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from conftest import settings_of
+from house import settings_of
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error

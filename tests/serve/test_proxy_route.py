@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import House, Serve
+from house import House, Serve
 from test_chat_route import HELLO, WEATHER
 
 from tenure.context.notes import written_in
