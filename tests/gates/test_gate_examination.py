@@ -171,6 +171,20 @@ def test_a_tie_is_wrong() -> None:
     assert not any(r.correct for r in of(report, "general").version)
 
 
+@pytest.mark.parametrize("scores", [(-1.0, -2.0, float("nan")), (float("inf"), -1.0, -2.0), (float("nan"),) * 3])
+def test_scores_that_are_no_numbers_are_wrong_wherever_they_stand(scores: tuple[float, ...]) -> None:
+    class Broken(Pupil):
+        def score(self, items: object, *, forced: bool = False) -> list[Scored]:
+            return [Scored(scores, self.digest) for _ in items]
+
+    item = ChoiceItem("c", "f", "One and one is", (" two", " three", " four"), 0)
+    suites = (Suite("general", (item,), SuiteKind.GENERAL),)
+    broken = Broken("new", suites)
+    (result,) = of(examine(broken, broken, broken, suites, forced_suites=()), "general").version
+    assert not result.correct
+    assert result.margin == 0.0
+
+
 def test_progress_counts_to_the_end() -> None:
     told: list[tuple[str, int, int]] = []
     base = base_pupil(SUITES)
