@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tenure.bench.exams.tables import PAIRS, Pairs, Rows
 from tenure.types import ChoiceItem
 
 SEED = 20261124
-MOST_PER_FAMILY = 16  # a gate pays for every item three times
+MOST_PER_FAMILY = 17  # a gate pays for every item three times
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -39,12 +39,11 @@ class Draft:
 
 def items(seed: int = SEED) -> list[ChoiceItem]:
     """The whole suite, family by family. The right choice's place is balanced over the suite."""
-    rng = random.Random(seed)
     suite: list[ChoiceItem] = []
-    for family, drafts in families(rng):
+    for family, drafts in families(seed):
         drafts = drafts[:MOST_PER_FAMILY]
         places = [(len(suite) + i) % 4 for i in range(len(drafts))]
-        rng.shuffle(places)
+        random.Random(f"{seed} places {family}").shuffle(places)
         for number, (draft, place) in enumerate(zip(drafts, places, strict=True)):
             suite.append(item(f"general/{family}/{number:03d}", family, draft, place))
     return suite
@@ -57,18 +56,14 @@ def item(item_id: str, family: str, draft: Draft, place: int) -> ChoiceItem:
     return ChoiceItem(item_id, family, draft.prompt, tuple(f" {choice}" for choice in choices), place)
 
 
-def families(rng: random.Random) -> Iterator[tuple[str, list[Draft]]]:
-    """Every family with its drafts."""
+def families(seed: int) -> Iterator[tuple[str, list[Draft]]]:
+    """Every family with its drafts. Each draws by itself, so that a change in one leaves the others as they were."""
     for pairs in PAIRS:
-        yield pairs.family, from_pairs(pairs, rng)
+        yield pairs.family, from_pairs(pairs, random.Random(f"{seed} {pairs.family}"))
     for rows in ROWS:
         yield rows.family, from_rows(rows)
-    yield "addition", sums(rng)
-    yield "multiplication", products(rng)
-    yield "sequences", sequences(rng)
-    yield "calendar", calendar(rng)
-    yield "units", units(rng)
-    yield "shapes", shapes(rng)
+    for family, draw in DRAWN.items():
+        yield family, draw(random.Random(f"{seed} {family}"))
 
 
 def question_form(examples: Sequence[tuple[str, str]], question: str) -> str:
@@ -121,19 +116,6 @@ def sums(rng: random.Random) -> list[Draft]:
         [(a, b) for a in range(2, 10) for b in range(1, 10) if a != b and (a, b) not in ((2, 3), (7, 4))], 22
     )
     return [Draft(f"2 + 3 = 5\n7 + 4 = 11\n{a} + {b} =", str(a + b), around(a + b, rng, 20)) for a, b in seen]
-
-
-def differences(rng: random.Random) -> list[Draft]:
-    """Take one, two or three away, told as a little story."""
-    things = ("apples", "coins", "books", "eggs", "cookies", "birds", "pencils", "balls")
-    seen = rng.sample([(a, b) for a in range(3, 11) for b in (1, 2, 3) if a - b > 1], 18)
-    drafts = []
-    for number, (a, b) in enumerate(seen):
-        thing = things[number % len(things)]
-        right, wrong = NUMBERS[a - b], [NUMBERS[n] for n in range(1, 11) if n not in (a - b, a, b)]
-        prompt = f"Five {thing} minus one is four {thing}. {NUMBERS[a].capitalize()} {thing} minus {NUMBERS[b]} is"
-        drafts.append(Draft(prompt, right, tuple(rng.sample(wrong, 3))))
-    return drafts
 
 
 def products(rng: random.Random) -> list[Draft]:
@@ -237,6 +219,16 @@ def shapes(rng: random.Random) -> list[Draft]:
         asked = question_form(shots, prompt) if "?" in prompt else prompt
         drafts.append(Draft(asked, right, near(right, pool, rng)))
     return drafts
+
+
+DRAWN: Mapping[str, Callable[[random.Random], list[Draft]]] = {
+    "addition": sums,
+    "multiplication": products,
+    "sequences": sequences,
+    "calendar": calendar,
+    "units": units,
+    "shapes": shapes,
+}
 
 
 def lines(seed: int = SEED) -> str:

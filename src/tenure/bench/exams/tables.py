@@ -178,15 +178,6 @@ PAIRS = (
         "bottle cap=metal; toy block=plastic; statue=marble",
     ),
     Pairs(
-        "french",
-        'What is the French word for "{0}"?',
-        "English: {0}. French:",
-        "cat=chat; house=maison; dog=chien; bread=pain; water=eau; red=rouge; book=livre; night=nuit; "
-        "hello=bonjour; friend=ami; woman=femme; man=homme; white=blanc; black=noir; milk=lait; sun=soleil; "
-        "school=école; fish=poisson; cheese=fromage; thank you=merci; green=vert; king=roi; sea=mer; two=deux; "
-        "three=trois; good=bon",
-    ),
-    Pairs(
         "spanish",
         'What is the Spanish word for "{0}"?',
         "English: {0}. Spanish:",
