@@ -102,14 +102,17 @@ class ChatFormat:
     def _written(self, spoken: Sequence[Mapping[str, Any]], template: str, **options: Any) -> list[int]:
         """Render and encode; only what looks like holding a control token takes transformers' slow way around it."""
         strict = any(map(self._suspicious.search, _strings([spoken, options])))
-        written: Any = self.tokenizer.apply_chat_template(
-            spoken,
-            chat_template=template,
-            tokenize=strict,
-            return_dict=False,
-            sanitize_control_tokens=strict,
-            **options,
-        )
+        try:
+            written: Any = self.tokenizer.apply_chat_template(
+                spoken,
+                chat_template=template,
+                tokenize=strict,
+                return_dict=False,
+                sanitize_control_tokens=strict,
+                **options,
+            )
+        except ValueError as error:
+            raise InputError(f"the text holds a control token that can't be written as text: {error}") from error
         return list(written) if strict else self._encode(written)
 
     def _encode(self, text: str) -> list[int]:
@@ -194,9 +197,9 @@ def _variables(template: str) -> set[str]:
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[str]:
-    """The special tokens, and the added ones that the template writes."""
+    """The special tokens, and the added ones in brackets that the template writes (Gemma adds mere newlines too)."""
     added = tokenizer.added_tokens_decoder.values()
-    return {token.content for token in added if token.special or token.content in template}
+    return {t.content for t in added if t.special or (t.content[:1] in "<[" and t.content in template)}
 
 
 def _strings(value: Any) -> Iterator[str]:
