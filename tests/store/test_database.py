@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,37 @@ def test_a_reader_of_an_old_state_keeps_the_log(open_database: Database) -> None
         assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
         assert not open_database.truncate_log(seconds=0.1)
     assert open_database.truncate_log(seconds=0.1)
+
+
+class DawdlingLock:
+    """A lock after whose release its holder dawdles, so that others get between it and what it does next."""
+
+    def __init__(self, seed: int) -> None:
+        self._lock, self._chance = threading.Lock(), random.Random(seed)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        time.sleep(self._chance.uniform(0, 0.002))
+
+
+def test_writers_that_crowd_in_are_all_answered(open_database: Database) -> None:
+    open_database._mutex = DawdlingLock(3)  # type: ignore[assignment]
+    answers: list[int] = []
+
+    def write(name: int) -> None:
+        for number in range(20):
+            answers.append(open_database.write(lambda _, value=name * 20 + number: value))
+
+    threads = [threading.Thread(target=write, args=(name,), daemon=True) for name in range(16)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 20
+    for thread in threads:
+        thread.join(timeout=max(0.0, deadline - time.monotonic()))
+    assert sorted(answers) == list(range(16 * 20))
 
 
 PROCESS = """

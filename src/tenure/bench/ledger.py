@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,11 +50,11 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
 
 def a_turn(chance: random.Random, id: str) -> Turn:
     """A turn of everyday size: about 700 bytes as stored."""
-    said = [Message("user", " ".join(chance.choices(WORDS, k=30))), Message("system", "Answer briefly.")]
+    said = (Message("system", "Answer briefly."), Message("user", " ".join(chance.choices(WORDS, k=30))))
     reply = Message("assistant", " ".join(chance.choices(WORDS, k=25)))
-    scope = Scope("acme", f"person-{chance.randrange(20)}")
+    scope = Scope("acme", f"person-{id[-1]}")
     version = f"{chance.getrandbits(256):064x}"
-    return Turn(id, scope, f"session-{id[-3:]}", time.time(), tuple(said), reply, version=version, effective=version)
+    return Turn(id, scope, f"session-{id[-3:]}", time.time(), said, reply, version=version, effective=version)
 
 
 def compare_with_fsync(folder: Path, seed: int) -> dict[str, float]:
@@ -121,10 +122,12 @@ def write_together(folder: Path, seed: int) -> dict[str, float]:
 def verify_a_million(home: Path, seeds: Sequence[int], told: Progress) -> dict[str, Any]:
     """Seconds to verify NUM_VERIFIED turns, once a seed over one ledger (kept by `append_all` in large batches)."""
     chance = random.Random(seeds[0])
+    bodies = [a_turn(chance, f"turn_{number:08d}") for number in range(2000)]
     with tempfile.TemporaryDirectory(dir=home, prefix="bench-ledger-") as folder, Store.open(Path(folder)) as store:
         for start in range(0, NUM_VERIFIED, BATCH):
             told("turns to verify", start, NUM_VERIFIED)
-            store.ledger.append_all([a_turn(chance, f"turn_{n:08d}") for n in range(start, start + BATCH)])
+            numbers = range(start, start + BATCH)
+            store.ledger.append_all([replace(bodies[n % len(bodies)], id=f"turn_{n:08d}") for n in numbers])
         num_bytes = (Path(folder) / "tenure.db").stat().st_size
         seconds = []
         for _ in seeds:

@@ -25,6 +25,12 @@ from tenure.types import Memory, Message, Scope, Turn
 
 BATCH_TURNS = 200
 FOLDER = "imports"
+SET_PROGRESS = (
+    "INSERT INTO imports (digest, tenant, principal, member, next_record, num_turns, num_rejected, finished,"
+    " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest, tenant, principal, member) DO UPDATE SET"
+    " next_record = excluded.next_record, num_turns = excluded.num_turns, num_rejected = excluded.num_rejected,"
+    " finished = excluded.finished, updated_at = excluded.updated_at"
+)
 
 Notice = Callable[[Turn], Sequence[Memory]]
 Told = Callable[[str, int, int | None], None]
@@ -153,7 +159,7 @@ class _Import:
         def work(connection: sqlite3.Connection) -> None:
             for part in parts:
                 part(connection)
-            connection.execute("INSERT OR REPLACE INTO imports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute(SET_PROGRESS, row)
 
         self.store.database.write(work)
 

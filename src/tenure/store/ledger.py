@@ -25,10 +25,16 @@ INSERT = (
     "INSERT INTO entries (seq, kind, id, tenant, principal, member, session, turn_id, created_at,"
     " content, salt, content_digest, commitment, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+SET_HEAD = (
+    "INSERT INTO heads (tenant, seq, num_entries, hash) VALUES (?, ?, ?, ?) ON CONFLICT (tenant)"
+    " DO UPDATE SET seq = excluded.seq, num_entries = excluded.num_entries, hash = excluded.hash"
+)
 ERASE = (
     "UPDATE entries SET content = NULL, salt = NULL, content_digest = NULL, principal = NULL, member = NULL,"
     " session = NULL, turn_id = NULL, created_at = NULL WHERE id = ? AND content IS NOT NULL"
 )
+
+NOTE_ERASURE = "INSERT INTO erasures (id, kind, reason, erased_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 
 Work = Callable[[sqlite3.Connection], str]
 
@@ -96,7 +102,7 @@ class Ledger:
         except sqlite3.IntegrityError as error:
             raise StoreError(f"the ledger already holds an entry {id!r}; give each entry its own id") from error
         head = (tenant, seq, num_entries + 1, made.hash)
-        connection.execute("INSERT OR REPLACE INTO heads (tenant, seq, num_entries, hash) VALUES (?, ?, ?, ?)", head)
+        connection.execute(SET_HEAD, head)
         self._last_seq = seq
         self._heads[tenant] = (num_entries + 1, made.hash)
 
@@ -229,5 +235,5 @@ def erase_entries(connection: sqlite3.Connection, ids: Sequence[str], reason: st
         # An unsalted digest of the request would let a guess be confirmed.
         connection.execute("UPDATE idempotency SET digest = NULL WHERE id = ?", (id,))
         row = (id, "entry", reason, time.time())
-        connection.execute("INSERT OR IGNORE INTO erasures (id, kind, reason, erased_at) VALUES (?, ?, ?, ?)", row)
+        connection.execute(NOTE_ERASURE, row)
     return num_erased

@@ -17,6 +17,7 @@ from typing import Any
 
 from tenure.errors import NotFound, StoreError
 from tenure.store.database import Database
+from tenure.store.ledger import NOTE_ERASURE
 from tenure.store.tombstones import Tombstones
 from tenure.store.words import Words
 from tenure.types import Memory, MemoryKind, Scope
@@ -215,7 +216,7 @@ def erase_memories(connection: sqlite3.Connection, ids: Sequence[str], reason: s
         sql = "SELECT number, tenant, principal, member, num_words FROM memories WHERE id = ?"
         row = connection.execute(sql, (id,)).fetchone()
         noted = (id, "memory", reason, time.time())
-        connection.execute("INSERT OR IGNORE INTO erasures (id, kind, reason, erased_at) VALUES (?, ?, ?, ?)", noted)
+        connection.execute(NOTE_ERASURE, noted)
         if row is None:
             continue
         num_erased += 1

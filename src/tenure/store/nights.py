@@ -154,7 +154,10 @@ class Nights:
     def checkpoint(self, job_id: str, stage: str, payload: Mapping[str, Any]) -> None:
         """Note durably that a stage is done, with what the next one needs. A later note of that stage replaces it."""
         row = (job_id, stage, _json(payload), time.time())
-        sql = "INSERT OR REPLACE INTO night_checkpoints (night_id, stage, payload, created_at) VALUES (?, ?, ?, ?)"
+        sql = (
+            "INSERT INTO night_checkpoints (night_id, stage, payload, created_at) VALUES (?, ?, ?, ?) ON CONFLICT"
+            " (night_id, stage) DO UPDATE SET payload = excluded.payload, created_at = excluded.created_at"
+        )
         self._database.write(lambda connection: connection.execute(sql, row))
 
     def checkpoints(self, job_id: str) -> dict[str, Mapping[str, Any]]:

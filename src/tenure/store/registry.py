@@ -319,7 +319,10 @@ class Registry:
 
 
 def _put(connection: sqlite3.Connection, digest: str, version: Version) -> None:
-    sql = "INSERT OR IGNORE INTO versions (digest, manifest, created_at, parent, candidates) VALUES (?, ?, ?, '', ?)"
+    sql = (
+        "INSERT INTO versions (digest, manifest, created_at, parent, candidates) VALUES (?, ?, ?, '', ?)"
+        " ON CONFLICT (digest) DO NOTHING"
+    )
     connection.execute(sql, (digest, encode_version(version), time.time(), b"{}"))
 
 
@@ -357,7 +360,9 @@ def _move(connection: sqlite3.Connection, alias: Alias, digest: str | None, acti
     if digest is None:
         connection.execute("DELETE FROM aliases WHERE alias = ?", (alias.value,))
     else:
-        connection.execute("INSERT OR REPLACE INTO aliases (alias, digest) VALUES (?, ?)", (alias.value, digest))
+        sql = "INSERT INTO aliases (alias, digest) VALUES (?, ?)"
+        sql += " ON CONFLICT (alias) DO UPDATE SET digest = excluded.digest"
+        connection.execute(sql, (alias.value, digest))
     row = (alias.value, digest, previous, action, reason, time.time())
     sql = "INSERT INTO alias_moves (alias, digest, previous, action, reason, moved_at) VALUES (?, ?, ?, ?, ?, ?)"
     connection.execute(sql, row)
