@@ -223,3 +223,8 @@ def test_a_body_of_another_type_is_not_parsed(house: House) -> None:
         assert "application/json" in response.json()["error"]["message"]
         assert http.get("/nowhere").json()["error"]["code"] == "not_found"
         assert http.get("/chat/completions").status_code == 405
+
+
+def test_the_socket_sends_small_packets_at_once() -> None:
+    with listen(ServerConfig(port=0)) as sock:
+        assert sock.proto == socket.IPPROTO_TCP  # without it asyncio leaves Nagle on: 40 ms a reply

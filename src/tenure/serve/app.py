@@ -100,7 +100,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 def listen(server: ServerConfig) -> socket.socket:
     """A listening socket. Raises ConfigError when the address can't be had."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small packets at once (no Nagle delay) only on sockets that say they are TCP
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((server.host, server.port))
