@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from tenure.errors import GateError
@@ -44,6 +44,7 @@ class _Side:
     cache: ResultCache
     tell: Callable[[int], None]
     forced: bool = False
+    among: str = ""  # names the list that the questions are asked among, where that may move the answer
 
     def sit(self, suite: Suite, reference: Results = ()) -> Results:
         """Results in the order of the items. Silence items are marked against `reference`, the anchor's results."""
@@ -52,7 +53,7 @@ class _Side:
         effectives = self.answerer.route(suite.items, forced=self.forced)
         _same_length("route", effectives, suite.items)
         mode = "drift" if suite.kind is SuiteKind.DRIFT else "answer"
-        questions = [_question_digest(item, mode) for item in suite.items]
+        questions = [_question_digest(item, mode, self.among) for item in suite.items]
         values = self._values(suite.items, questions, effectives, mode)
         texts = {result.item_id: result.answer for result in reference}
         return tuple(
@@ -142,6 +143,8 @@ def examine(
 def _held(
     suite: Suite, sides: Mapping[str, Answerer], cache: ResultCache, counter: _Counter, *, forced: bool
 ) -> SuiteReport:
+    if suite.kind is SuiteKind.NEAR_MISS:
+        return _held_silence(suite, sides["version"], sides["anchor"], cache, counter)
     sat: dict[str, Results] = {}  # by digest: the champion may be the anchor
     results: dict[str, Results] = {"champion": (), "anchor": ()}
     for name in ("anchor", "champion", "version"):  # the anchor first: silence is marked against it
@@ -159,6 +162,45 @@ def _held(
     return SuiteReport(
         suite=suite.name,
         **results,
+        kind=suite.kind,
+        required=suite.required,
+        delta=suite.delta,
+        max_broken=suite.max_broken,
+    )
+
+
+def _held_silence(
+    suite: Suite, version: Answerer, anchor: Answerer, cache: ResultCache, counter: _Counter
+) -> SuiteReport:
+    """Ask both sides where the version would answer with other weights than the anchor, and nobody elsewhere.
+
+    The same weights give the same answer, so most prompts cost a routing each. Both sides are asked the same list, in
+    one batch shape: on small models the shape alone can move a greedy answer.
+    """
+    sides = (version, anchor)
+    routes = [side.route(suite.items) for side in sides]
+    for found in routes:
+        _same_length("route", found, suite.items)
+    moved = [i for i, (here, there) in enumerate(zip(*routes, strict=True)) if here != there]
+    asked = replace(suite, items=tuple(suite.items[i] for i in moved))
+    among = digest_bytes(canonical_json([item_digest(item) for item in asked.items]))
+    tell = counter.of(suite.name)
+    answers = dict(zip(moved, _Side(anchor, cache, tell, among=among).sit(asked), strict=True))
+    reference = tuple(answers.values())
+    marked = dict(zip(moved, _Side(version, cache, tell, among=among).sit(asked, reference), strict=True))
+    tell(2 * (len(suite.items) - len(moved)))
+
+    def whole(results: Mapping[int, ItemResult], effectives: Sequence[str]) -> Results:
+        return tuple(
+            results.get(i) or ItemResult(item.id, item.family, True, "", effective=effectives[i])
+            for i, item in enumerate(suite.items)
+        )
+
+    return SuiteReport(
+        suite=suite.name,
+        version=whole(marked, routes[0]),
+        champion=(),
+        anchor=whole(answers, routes[1]),
         kind=suite.kind,
         required=suite.required,
         delta=suite.delta,
@@ -214,9 +256,9 @@ def _same_length(call: str, answers: Sequence[object], items: Sequence[Item]) ->
         )
 
 
-def _question_digest(item: Item, mode: str) -> str:
+def _question_digest(item: Item, mode: str, among: str) -> str:
     call = "score" if isinstance(item, ChoiceItem) else mode
-    return digest_bytes(canonical_json([call, item_digest(item)]))
+    return digest_bytes(canonical_json([call, item_digest(item), *([among] if among else [])]))
 
 
 def _plain(answer: Answered | Scored | Drifted) -> Value:

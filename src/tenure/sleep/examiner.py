@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenure.gates.attested import attest_verdict
+from tenure.gates.attested import KIND, attest_verdict
 from tenure.gates.cache import DirectoryCache
 from tenure.gates.examination import examine
 from tenure.gates.neighbours import names_in, near_misses
@@ -58,7 +58,9 @@ def examine_version(house: House, digest: str, *, progress: Progress | None = No
     )
     cache = DirectoryCache(house.config.home / "exams")
     report = examine(version, champion, anchor, suites_for(house, digest), cache=cache, progress=progress)
-    night_index = 1 + sum(move.alias is Alias.CHAMPION for move in registry.history())
+    # Alpha is spent by every judgement since the anchor was pinned, refused ones included.
+    num_judged = sum(len(registry.attestations(record.digest, KIND)) for record in registry.versions())
+    night_index = 1 + num_judged
     verdict = judge(report, house.config.gate, night_index=night_index)
     attest_verdict(registry, verdict)
     return verdict
