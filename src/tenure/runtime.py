@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tenure.config import Config
@@ -108,7 +108,9 @@ class Runtime:
         if config.server.upstream or not model:
             return cls(config, store, None, None)
         directory = resolve(config.model.name, config.cache, progress=progress)
-        loaded = load_language_model(directory, precision=config.model.precision, threads=config.model.threads)
+        loaded = load_language_model(
+            directory, precision=config.model.precision, threads=config.model.threads, cache=config.cache
+        )
         runtime = cls(config, store, loaded, Engine(loaded, config.engine))
         if worker:
             runtime._start()
@@ -185,11 +187,12 @@ class Runtime:
     def _submit(self, call: ChatCall, plan: Plan, recall: Recall) -> Generation:
         chat = self.model.chat
         if call.raw_prompt is not None:
-            tokens = chat.encode_text(call.raw_prompt, begin=True)
+            tokens, sampling = chat.encode_text(call.raw_prompt, begin=True), call.sampling
         else:
             tokens = chat.encode(recall.messages, tools=call.tools)
+            sampling = replace(call.sampling, stop=(*call.sampling.stop, *chat.stop_texts))
         return self.engine.submit(
-            GenerationRequest(tuple(tokens), call.sampling, plan.weights, plan.uses, call.scope.tenant)
+            GenerationRequest(tuple(tokens), sampling, plan.weights, plan.uses, call.scope.tenant)
         )
 
     def keep(self, turn: Turn, *, idempotency_key: str = "") -> str:

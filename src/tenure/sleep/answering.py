@@ -71,7 +71,7 @@ class EngineAnswerer:
         chat = self._house.model.chat
         requests = [
             ScoreRequest(
-                tokens=tuple(chat.encode_text(item.prompt)),
+                tokens=tuple(chat.encode_text(item.prompt, begin=True)),
                 continuations=tuple(tuple(chat.encode_text(choice)) for choice in item.choices),
                 weights=plan.weights,
                 attachments=plan.uses,
@@ -105,7 +105,7 @@ class EngineAnswerer:
         return float(torch.sum(base_TV.exp() * (base_TV - here_TV), dim=-1).mean())
 
     def _generate(self, prompts: Sequence[tuple[Message, ...]], plans: Sequence[Plan]) -> list[Completion]:
-        sampling = Sampling(max_tokens=ANSWER_TOKENS)
+        sampling = Sampling(max_tokens=ANSWER_TOKENS, stop=self._house.model.chat.stop_texts)
         requests = [
             GenerationRequest(tuple(self._house.model.chat.encode(messages)), sampling, plan.weights, plan.uses)
             for messages, plan in zip(prompts, plans, strict=True)
