@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ log = logging.getLogger("tenure.nights")
 
 TICK_SECONDS = 1.0
 NICENESS = 10
+LEAVING_SECONDS = 10.0
 STOP_SIGNALS = ((0.0, signal.SIGINT), (15.0, signal.SIGTERM), (30.0, signal.SIGKILL))
 MAX_LISTED = 200
 
@@ -51,7 +52,9 @@ def start_night(config: Config, night: Night) -> Child:
     """
     folder = config.home / "nights"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = replace(config, night=replace(config.night, **night.settings))
+    known = {f.name for f in fields(config.night)}
+    changes = {name: value for name, value in night.settings.items() if name in known}
+    wanted = replace(config, night=replace(config.night, **changes))
     settings = write_settings(wanted, folder / f"{night.id}.toml")
     path = folder / f"{night.id}.log"
     command = [sys.executable, "-m", "tenure", "sleep", "--night", night.id]
@@ -110,6 +113,10 @@ class NightWatch:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+        child = self._child
+        if child is not None and self._store.nights.get(child.night_id).finished_at is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(LEAVING_SECONDS)  # the night is over and its process on the way out
 
     def ask(self, changes: Mapping[str, Any], *, asked_by: str) -> Night:
         """Queue a night with these changes to the settings of [night]; the watch starts it."""
