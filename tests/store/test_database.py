@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tenure.errors import StoreError
-from tenure.store import database
+from tenure.store import schema
 from tenure.store.database import LOG_BYTES, Database
 from tenure.store.library import Store
 
@@ -43,10 +43,10 @@ def test_readers_cannot_write(open_database: Database) -> None:
 
 def test_migrations_are_recorded_with_their_hash_and_only_added(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "migrations"
-    shutil.copytree(database.MIGRATIONS, folder)
-    monkeypatch.setattr(database, "MIGRATIONS", folder)
+    shutil.copytree(schema.MIGRATIONS, folder)
+    monkeypatch.setattr(schema, "MIGRATIONS", folder)
     Database(tmp_path / "x.db").close()
-    number = len(database.known_migrations()) + 1
+    number = len(schema.known_migrations()) + 1
     (folder / f"{number:04d}_more.sql").write_text(
         "CREATE TABLE more (a TEXT DEFAULT ';');\nCREATE TABLE most (a TEXT);\n"
     )
@@ -64,8 +64,8 @@ def test_migrations_are_recorded_with_their_hash_and_only_added(tmp_path: Path, 
 
 def test_a_failed_migration_leaves_the_old_schema(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "migrations"
-    shutil.copytree(database.MIGRATIONS, folder)
-    monkeypatch.setattr(database, "MIGRATIONS", folder)
+    shutil.copytree(schema.MIGRATIONS, folder)
+    monkeypatch.setattr(schema, "MIGRATIONS", folder)
     Database(tmp_path / "x.db").close()
     broken = folder / "0099_broken.sql"
     broken.write_text("CREATE TABLE half (a TEXT);\nCREATE TABLE half (a TEXT);\n")

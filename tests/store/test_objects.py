@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,3 +91,13 @@ def test_many_threads_keep_the_same_content_once(store: Store, tmp_path: Path) -
         thread.join()
     assert len(digests) == 8 and len(set(digests)) == 1
     assert store.objects.path(digests[0])
+
+
+def test_what_a_killed_process_left_half_copied_goes(store: Store) -> None:
+    incoming = store.home / "objects" / ".incoming"
+    for name in ("old", "new"):
+        (incoming / name).mkdir()
+        (incoming / name / "part.bin").write_bytes(b"half")
+    os.utime(incoming / "old", (0, 0))
+    with Store.open(store.home):
+        assert [path.name for path in incoming.iterdir()] == ["new"]

@@ -2,14 +2,13 @@
 
 WAL, synchronous=FULL: what `write` returned from is on disk. Readers have a connection each (per thread) and never
 wait. Writers queue; the first of them takes all that is queued into one transaction, so that they share one fsync,
-then makes the next in the queue the leader (no thread of its own: a lone append pays no hand-over). Knows no table but
-its own list of migrations. Called by everything in store/; nobody outside holds a connection.
+then makes the next in the queue the leader (no thread of its own: a lone append pays no hand-over). Knows no table
+(schema.py brings them). Called by everything in store/; nobody outside holds a connection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import threading
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from tenure.errors import StoreError, TenureError
+from tenure.store.schema import migrate
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60.0
 # SQLite's own default. A log that is overwritten within its length changes no metadata when it is synced, which halves
 # the price on ext4: so it is kept short enough to start over often, and lengthened at once when a process writes a lot.
@@ -268,10 +267,32 @@ class Database:
                 return False
             time.sleep(0.02)
 
-    def vacuum(self) -> None:
-        """Rewrite the whole file, leaving no trace of what was freed. Takes time in proportion to the file."""
-        with self._commit:
-            self._writer.execute("VACUUM")
+    def scrub(self, *, rewrite: bool = True) -> None:
+        """Make what was erased leave the disk: the file (`rewrite`) and the write-ahead log.
+
+        `secure_delete` zeroes what is freed, but when rows are deleted or grow SQLite moves their neighbours between
+        pages and leaves copies behind in the unused middle of a page; only rewriting the file (VACUUM) drops those.
+        Rows that merely shrink move nobody: then the log is enough. Writers wait meanwhile (time in proportion to the
+        file). A scrub that didn't come to its end (`mark_erasure`) is done at the next opening. Raises StoreError.
+        """
+        try:
+            if rewrite:
+                with self._commit:
+                    self._writer.execute("PRAGMA temp_store = FILE")
+                    self._writer.execute("VACUUM")
+                    self._writer.execute("PRAGMA temp_store = MEMORY")
+            if not self.truncate_log():
+                raise StoreError(
+                    f"what was erased has left the tables of {self.path}, but a reader holds the log, which still has"
+                    " it; end that reader and open the store again"
+                )
+            self.write(lambda connection: connection.execute("PRAGMA user_version = 0"))
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, self.path) from error
+
+    def owes_scrub(self) -> bool:
+        """Whether something was erased whose scrub didn't come to its end."""
+        return self.rows("PRAGMA user_version") == [(1,)]
 
     def close(self) -> None:
         """Close every connection. Idempotent."""
@@ -300,6 +321,11 @@ def _lengthen(log: Path) -> None:
         os.close(descriptor)
 
 
+def mark_erasure(connection: sqlite3.Connection) -> None:
+    """Note, within the transaction that erases, that a scrub is due."""
+    connection.execute("PRAGMA user_version = 1")
+
+
 def _translated(error: sqlite3.Error, path: Path) -> TenureError:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return StoreError(f"{path} stayed locked for {BUSY_SECONDS:.0f} s by another process; find it, then try again")
@@ -321,62 +347,3 @@ def _set_wal(connection: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-# ---------------------------------------------------------------- migrations
-
-
-def known_migrations() -> list[tuple[int, str, str]]:
-    """(number, file name, SQL) of every migration that this code knows, ascending."""
-    files = sorted(MIGRATIONS.glob("[0-9]*.sql"))
-    return [(int(path.name[:4]), path.name, path.read_text("utf8")) for path in files]
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date in one transaction.
-
-    Raises StoreError when the file's schema is newer than this code, or when an applied migration was edited since.
-    """
-    known = known_migrations()
-    if _applied(connection, known) == len(known):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations"
-            " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at REAL NOT NULL)"
-        )
-        for number, name, sql in known[_applied(connection, known) :]:
-            for statement in _statements(sql):
-                connection.execute(statement)
-            row = (number, name, hashlib.sha256(sql.encode("utf8")).hexdigest(), time.time())
-            connection.execute("INSERT INTO migrations VALUES (?, ?, ?, ?)", row)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _applied(connection: sqlite3.Connection, known: list[tuple[int, str, str]]) -> int:
-    """How many migrations the file has, after checking that they are the known ones."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
-        return 0
-    rows = connection.execute("SELECT number, name, sha256 FROM migrations ORDER BY number").fetchall()
-    if len(rows) > len(known):
-        raise StoreError(
-            f"the store's schema is newer ({rows[-1][1]}) than this Tenure knows ({known[-1][1]}); upgrade Tenure"
-        )
-    for (number, name, digest), (known_number, known_name, sql) in zip(rows, known, strict=False):
-        if (number, digest) != (known_number, hashlib.sha256(sql.encode("utf8")).hexdigest()):
-            raise StoreError(f"migration {name} in the store differs from {known_name} in this Tenure; use its release")
-    return len(rows)
-
-
-def _statements(sql: str) -> Iterator[str]:
-    text = ""
-    for line in sql.splitlines(keepends=True):
-        text += line
-        if sqlite3.complete_statement(text):
-            yield text
-            text = ""

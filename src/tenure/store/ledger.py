@@ -6,6 +6,7 @@ Knows nothing of memories, versions or models. Called by the library (`Store.rec
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from tenure.errors import IdempotencyClash, InputError, NotFound, StoreError
 from tenure.store import entries
 from tenure.store.chain import Verification, verify_chain
-from tenure.store.database import Database
+from tenure.store.database import Database, mark_erasure
 from tenure.store.tombstones import Tombstones
 from tenure.types import Feedback, Scope, Turn
 
@@ -83,7 +84,7 @@ class Ledger:
                     return first
             self._insert(connection, kind, entry.id, scope.tenant, columns, content)
             if idempotency_key:
-                row = (principal, idempotency_key, entry.id, digest)
+                row = (principal, _key_digest(idempotency_key), entry.id, digest)
                 connection.execute("INSERT INTO idempotency (principal, key, id, digest) VALUES (?, ?, ?, ?)", row)
             return entry.id
 
@@ -125,17 +126,17 @@ class Ledger:
         Returns how many were erased now (unknown and already erased ids count nothing). The ids go to the tombstones
         first, so that neither a crash half-way nor an old backup brings them back. The bytes leave the file
         (secure_delete) and the write-ahead log. Raises StoreError when a long reader keeps the log from being cut:
-        the entries are erased then, and a second call finishes the job.
+        the entries are erased then, and the next opening finishes the job.
         """
-        known = [id for id in ids if self._holds(id)]
+        known = self.known(ids)
         self._tombstones.add("entry", known, reason=reason)
         num_erased = self._database.write(lambda connection: erase_entries(connection, known, reason))
-        if not self._database.truncate_log():
-            raise StoreError(f"{num_erased} entries are erased, but a reader holds the log; end it and erase again")
+        self._database.scrub(rewrite=False)
         return num_erased
 
-    def _holds(self, id: str) -> bool:
-        return self._database.row("SELECT 1 FROM entries WHERE id = ?", (id,)) is not None
+    def known(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that the ledger has, erased or not."""
+        return [id for id in ids if self._database.row("SELECT 1 FROM entries WHERE id = ?", (id,)) is not None]
 
     # ------------------------------------------------------------ reading
 
@@ -194,7 +195,7 @@ class Ledger:
     def repeated(self, principal_id: str, idempotency_key: str) -> str | None:
         """The id kept under a principal's (`tenant/name`) key, if any: lets a caller skip the work of a repeat."""
         row = self._database.row(
-            "SELECT id FROM idempotency WHERE principal = ? AND key = ?", (principal_id, idempotency_key)
+            "SELECT id FROM idempotency WHERE principal = ? AND key = ?", (principal_id, _key_digest(idempotency_key))
         )
         return row[0] if row else None
 
@@ -215,9 +216,14 @@ class Ledger:
         return verify_chain(self._database, progress)
 
 
+def _key_digest(key: str) -> str:
+    # A key outlives the erasure of its entry, and clients put all sorts of things into keys.
+    return hashlib.sha256(key.encode("utf8", "surrogatepass")).hexdigest()
+
+
 def _first_of(connection: sqlite3.Connection, principal: str, key: str, digest: bytes) -> str | None:
     sql = "SELECT id, digest FROM idempotency WHERE principal = ? AND key = ?"
-    row = connection.execute(sql, (principal, key)).fetchone()
+    row = connection.execute(sql, (principal, _key_digest(key))).fetchone()
     if row is None:
         return None
     if row[1] is not None and row[1] != digest:
@@ -230,6 +236,7 @@ def _first_of(connection: sqlite3.Connection, principal: str, key: str, digest: 
 def erase_entries(connection: sqlite3.Connection, ids: Sequence[str], reason: str) -> int:
     """Erase within a transaction; returns how many still had content."""
     num_erased = 0
+    mark_erasure(connection)
     for id in ids:
         num_erased += connection.execute(ERASE, (id,)).rowcount
         # An unsalted digest of the request would let a guess be confirmed.

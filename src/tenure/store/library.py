@@ -21,7 +21,7 @@ from tenure.store.nights import Nights
 from tenure.store.objects import Objects
 from tenure.store.registry import Registry
 from tenure.store.signatures import Signer
-from tenure.store.tombstones import Tombstone, Tombstones
+from tenure.store.tombstones import Tombstone, Tombstones, sync_directory
 from tenure.types import Alias, Memory, Turn
 
 DATABASE = "tenure.db"
@@ -54,7 +54,10 @@ class Store:
         Raises StoreError (no permission, locked, broken file, newer schema).
         """
         try:
+            fresh = not home.exists()
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if fresh:
+                sync_directory(home.parent)
         except OSError as error:
             raise StoreError(f"can't make the home {home}: {error}; give a directory you may write to") from error
         database = Database(home / DATABASE, group_commit_milliseconds=group_commit_milliseconds)
@@ -85,18 +88,30 @@ class Store:
         return self.database.write(work)
 
     def forget(self, source_ids: Sequence[str], *, reason: str) -> tuple[int, int]:
-        """Erase turns or feedback and every memory that names them; returns (entries, memories) erased."""
-        memory_ids = {memory.id for id in source_ids for memory in self.memories.of_source(id)}
-        num_memories = self.memories.erase(sorted(memory_ids), reason=reason)
-        return self.ledger.erase(source_ids, reason=reason), num_memories
+        """Erase turns or feedback and every memory that names them, in one transaction and one scrub of the file.
+
+        Returns (entries, memories) erased. Raises StoreError as `Ledger.erase` and `Memories.erase` do.
+        """
+        entry_ids = self.ledger.known(source_ids)
+        memory_ids = sorted({memory.id for id in source_ids for memory in self.memories.of_source(id)})
+        self.tombstones.add("entry", entry_ids, reason=reason)
+        self.tombstones.add("memory", memory_ids, reason=reason)
+        counts = self.database.write(
+            lambda connection: (
+                erase_entries(connection, entry_ids, reason),
+                erase_memories(connection, memory_ids, reason),
+            )
+        )
+        self.database.scrub(rewrite=bool(memory_ids))
+        return counts
 
     def apply_tombstones(self) -> int:
         """Repeat the deletions that the database or the object store doesn't know; returns how many those were."""
         missing = [tombstone for tombstone in self.tombstones.read() if not self._knows(tombstone)]
         for tombstone in missing:
             self._repeat(tombstone)
-        if any(tombstone.kind in ("entry", "memory") for tombstone in missing):
-            self.database.truncate_log()
+        if self.database.owes_scrub():
+            self.database.scrub()
         return len(missing)
 
     def _knows(self, tombstone: Tombstone) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tenure.errors import NotFound, StoreError
-from tenure.store.database import Database
+from tenure.store.database import Database, mark_erasure
 from tenure.store.ledger import NOTE_ERASURE
 from tenure.store.tombstones import Tombstones
 from tenure.store.words import Words
@@ -134,13 +134,13 @@ class Memories:
     def erase(self, ids: Sequence[str], *, reason: str = "erased") -> int:
         """Remove memories for good, from the index and the log too; returns how many there were.
 
-        Before SQLite 3.42 this merges the whole index anew (time in proportion to it). Raises StoreError when a
-        long reader keeps the log from being cut; the memories are gone then, and a second call finishes the job.
+        Rewrites the database file (`Database.scrub`: time in proportion to it), so erase many at once. Raises
+        StoreError when a long reader keeps the log from being cut: the memories have left the tables then, and the next
+        opening finishes the job.
         """
         self._tombstones.add("memory", ids, reason=reason)
         num_erased = self._database.write(lambda connection: erase_memories(connection, ids, reason))
-        if not self._database.truncate_log():
-            raise StoreError(f"{num_erased} memories are erased, but a reader holds the log; end it and erase again")
+        self._database.scrub()
         return num_erased
 
 
@@ -212,6 +212,7 @@ def superseding(old_id: str, new_id: str, *, at: float) -> Callable[[sqlite3.Con
 def erase_memories(connection: sqlite3.Connection, ids: Sequence[str], reason: str) -> int:
     """Erase within a transaction; returns how many there were."""
     num_erased = 0
+    mark_erasure(connection)
     for id in ids:
         sql = "SELECT number, tenant, principal, member, num_words FROM memories WHERE id = ?"
         row = connection.execute(sql, (id,)).fetchone()

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tenure.errors import InputError, NotFound, StoreError, TamperedObject
 from tenure.store.digests import digest_bytes, digest_directory, digest_file
 from tenure.store.tombstones import Tombstones, sync_directory
 
+ABANDONED_SECONDS = 86_400.0
 Data = bytes  # the class has a method of that name
 
 
@@ -28,6 +30,10 @@ class Objects:
         self._tombstones = tombstones
         self._incoming = directory / ".incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
+        # What a killed process left half-copied; younger ones may still be on their way.
+        for left in self._incoming.iterdir():
+            if left.lstat().st_mtime < time.time() - ABANDONED_SECONDS:
+                _remove(left)
 
     def put_directory(self, directory: Path) -> str:
         """Keep a copy of a directory of plain files; returns its digest (`digest_directory`).
