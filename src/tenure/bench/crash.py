@@ -37,7 +37,7 @@ SCOPE = Scope("local", "local")
 # Gates that the tiny model can pass, so that promotion is among the instants that are hit.
 OPEN_GATES = (
     *("--set", "gate.min_acquisition=0.01", "--set", "gate.delta=0.9", "--set", "gate.forced_delta=0.9"),
-    *("--set", "gate.max_near_miss=1.0", "--set", "gate.max_drift=100", "--set", "gate.alpha=0.49"),
+    *("--set", "gate.max_near_miss=0.99", "--set", "gate.max_drift=100", "--set", "gate.alpha=0.49"),
 )
 
 
@@ -156,9 +156,8 @@ def talk(server: ServerProcess, tally: Tally, number: int) -> None:
 
 def kill_night(home: Path, options: Sequence[str], tally: Tally, rng: random.Random) -> None:
     """A night is killed anywhere between its first import and its promotion; the next one goes on with it."""
-    command = [*tenure_command(home, options), "sleep", "--budget", "30", "--json"]
-    if not _cut_off_night(home):
-        command += ["--night", studied_night(home)]
+    night_id = cut_off_night(home) or studied_night(home)
+    command = [*tenure_command(home, options), "sleep", "--budget", "30", "--json", "--night", night_id]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(rng.uniform(0.5, 14.0))
@@ -168,9 +167,11 @@ def kill_night(home: Path, options: Sequence[str], tally: Tally, rng: random.Ran
     tally.inspect(home, "sleep")
 
 
-def _cut_off_night(home: Path) -> bool:
+def cut_off_night(home: Path) -> str:
+    """The night that a kill left behind, if any."""
     with Store.open(home) as store:
-        return store.nights.running() is not None
+        running = store.nights.running()
+        return running.id if running else ""
 
 
 def studied_night(home: Path) -> str:

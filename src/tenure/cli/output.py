@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tenure.store.digests import canonical_json
+from tenure.store.digests import plain
 
 LOG = Console(stderr=True)
 OUT = Console()
@@ -24,13 +24,13 @@ OUT = Console()
 
 def show(value: Any, *, as_json: bool, title: str = "") -> None:
     """Print a dataclass, mapping or list of them: as one JSON document, or as a table for people."""
-    plain = json.loads(canonical_json(value))
+    document = json.loads(json.dumps(plain(value)))
     if as_json:
-        sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
-    elif isinstance(plain, list):
-        OUT.print(_rows(plain, title) if plain else f"no {title}")
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    elif isinstance(document, list):
+        OUT.print(_rows(document, title) if document else f"no {title}")
     else:
-        OUT.print(_pairs(plain, title))
+        OUT.print(_pairs(document, title))
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], title: str) -> Table:

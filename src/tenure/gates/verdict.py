@@ -29,7 +29,7 @@ def judge(
 
     Raises GateError when a suite's results aren't paired, ConfigError for a policy that no test can be held by.
     """
-    _check_policy(policy)
+    check_policy(policy)
     for suite in report.suites:
         check_pairing(suite, sorted(SIDES[suite.kind]))
     standard = Standard(policy, alpha_of_night(policy.alpha, night_index), frozenset(required))
@@ -45,7 +45,8 @@ def judge(
     )
 
 
-def _check_policy(policy: GateConfig) -> None:
+def check_policy(policy: GateConfig) -> None:
+    """Raises ConfigError for a policy that no test can be held by; the night asks before it spends an hour."""
     if not 0 < policy.alpha < 0.5:
         raise ConfigError(f"gate.alpha = {policy.alpha:g} is no one-sided error level; set it between 0 and 0.5")
     for name in ("delta", "forced_delta", "max_near_miss"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from tenure.config import Config
 from tenure.errors import Cancelled, TenureError
+from tenure.gates.verdict import check_policy
 from tenure.model.language_model import load_language_model
 from tenure.model.progress import Progress
 from tenure.modules.router import Router, fit_detector
@@ -73,13 +74,14 @@ def night(
     house: House, settings: NightSettings, *, night_id: str | None = None, progress: Progress | None = None
 ) -> NightResult:
     """Spend one night. Raises LearnError, StoreError or GateError after noting them; the champion stays in any case."""
+    check_policy(house.config.gate)
     journal = Journal.begin(house.store, asdict(settings), night_id, budget_seconds=settings.budget_seconds)
     registry = house.store.registry
     champion = registry.aliases()[Alias.CHAMPION]
     try:
         with journal.stage("curate"):
             curated = curate_since(house, champion)
-        if len(curated.sources) < settings.min_sources:
+        if len(curated.sources) < settings.min_sources and not journal.finished("synthesize"):
             return _end(journal, "nothing", _too_little(curated, settings.min_sources))
 
         with journal.stage("synthesize"):
