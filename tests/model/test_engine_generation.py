@@ -7,32 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from served import engine_of, prompt, tiny
 from transformers import AutoModelForCausalLM
 
-from tenure.config import EngineConfig
 from tenure.errors import ContextTooLong, InputError, NotFound
-from tenure.model.engine import Engine
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.requests import Completion, GenerationRequest, Sampling
 from tenure.types import AttachmentUse
 
 
 @pytest.fixture(scope="module")
 def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32")
-
-
-def engine_of(model: LanguageModel, **settings: int) -> Engine:
-    return Engine(
-        model, EngineConfig(**{"max_batch": 4, "max_context_tokens": 512, "prefill_chunk_tokens": 16, **settings})
-    )
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    """Random tokens that are no control tokens."""
-    draw = random.Random(seed)
-    return tuple(draw.randrange(3, 259) for _ in range(length))
+    return tiny(tiny_model_directory)
 
 
 def requests(number: int, *, max_tokens: int = 12) -> list[GenerationRequest]:

@@ -31,7 +31,10 @@ PREFILL_TOKENS_UNDISTURBED = 1024
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One request on its way. `tokens` is prompt and reply; the first `num_kept` have keys and values in `slot`."""
+    """One request on its way. `tokens` is prompt and reply; the first `num_kept` have keys and values in `slot`.
+
+    `names` are those of the prompt's blocks that a prefix cache may hold; `root` is what they are hashed from.
+    """
 
     request: GenerationRequest
     generation: Generation
@@ -42,6 +45,7 @@ class Row:
     stops: StopText
     prefixes: PrefixCache
     root: bytes
+    names: tuple[bytes, ...]
     slot: int = -1
     num_kept: int = 0
     num_cached: int = 0
@@ -118,20 +122,35 @@ class RunningBatch:
         return True
 
     def _admit(self, waiting: deque[Row]) -> bool:
-        moved = False
-        while waiting and (self._slots.num_free or waiting[0].generation.cancelled):
+        moved, held = False, list[Row]()
+        for _ in range(len(waiting)):  # others may append meanwhile; they are for the next step
             row = waiting.popleft()
-            moved = True
             if row.generation.cancelled:
                 self._finish(row, "cancelled")
+            elif self._slots.num_free and not self._follows(row):
+                row.slot = self._slots.take()
+                self._reuse(row)
+                self.rows.append(row)
+            else:
+                held.append(row)
                 continue
-            row.slot = self._slots.take()
-            self._reuse(row)
-            self.rows.append(row)
+            moved = True
+        waiting.extendleft(reversed(held))
         return moved
 
+    def _follows(self, row: Row) -> bool:
+        """Whether a prompt being read now begins like this one: then its blocks are worth waiting for."""
+        num_found = -1
+        for leader in self.rows:
+            if leader.num_kept < leader.num_prompt and leader.prefixes is row.prefixes and row.prefixes.max_bytes > 0:
+                if num_found < 0:
+                    num_found = len(row.prefixes.find(row.names))
+                if leader.names[: num_found + 1] == row.names[: num_found + 1] and len(row.names) > num_found:
+                    return True
+        return False
+
     def _reuse(self, row: Row) -> None:
-        blocks = row.prefixes.find(row.root, row.tokens)
+        blocks = row.prefixes.find(row.names)
         if blocks:
             prefix = torch.cat(blocks, dim=2)
             self._slots.copy_in(row.slot, 0, prefix)

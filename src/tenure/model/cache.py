@@ -8,6 +8,7 @@ Tensors: S slots, L positions, G key/value heads, D head width.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -94,15 +95,9 @@ class PrefixCache:
         self.num_bytes = 0
         self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def find(self, root: bytes, tokens: Sequence[int]) -> list[Tensor]:
-        """The longest kept run of blocks from the start that leaves at least one token to compute."""
-        if not self._blocks:
-            return []
-        found = []
-        for name in block_names(root, tokens[:-1]):
-            if name not in self._blocks:
-                break
-            found.append(name)
+    def find(self, names: Sequence[bytes]) -> list[Tensor]:
+        """The longest kept run of these blocks from the start."""
+        found = list(itertools.takewhile(self._blocks.__contains__, names))
         for name in reversed(found):  # the first block ends up the newest: without it the others are of no use
             self._blocks.move_to_end(name)
         return [self._blocks[name] for name in found]

@@ -55,16 +55,20 @@ class Constraint:
         self._vocab_size = vocab_size
 
     def allow(self, logits_V: Tensor) -> Tensor:
-        """The logits with minus infinity at every token that may not come next."""
+        """The logits with minus infinity at every token that may not come next.
+
+        Raises InputError when the grammar gave up (it became too complex).
+        """
+        if self._matcher.is_error():
+            raise InputError(f"the JSON schema can't be followed: {self._matcher.get_error()}; simplify it")
         llguidance.torch.fill_next_token_bitmask(self._matcher, self._bits_1W, 0)
         bits = (self._bits_1W[0][:, None] >> torch.arange(32, dtype=torch.int32)) & 1
         allowed_V = bits.reshape(-1)[: self._vocab_size].bool()
         return logits_V.masked_fill(~allowed_V, float("-inf"))
 
     def take(self, token: int) -> None:
-        """The reply goes on with `token`. Raises InputError when the grammar gave up (too complex)."""
-        if not self._matcher.consume_token(token):
-            raise InputError(f"the JSON schema can't be followed any further: {self._matcher.get_error()}; simplify it")
+        """The reply goes on with `token`."""
+        self._matcher.consume_token(token)
 
     @property
     def complete(self) -> bool:

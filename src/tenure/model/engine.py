@@ -20,7 +20,7 @@ from tenure.config import EngineConfig
 from tenure.errors import ContextTooLong, InputError, ModelError
 from tenure.model.attachments import Shelf
 from tenure.model.batch import Counters, Row, RunningBatch
-from tenure.model.cache import PrefixCache, prefix_root
+from tenure.model.cache import PrefixCache, block_names, prefix_root
 from tenure.model.chat import TextStream
 from tenure.model.constraint import Grammars
 from tenure.model.generation import Generation
@@ -105,6 +105,7 @@ class Engine:
         sampling = request.sampling
         constraint = self._grammars.constraint(sampling.schema) if sampling.schema is not None else None
         used = self._shelf.take(request.attachments)
+        root = prefix_root(request.weights, request.attachments, request.tenant)
         generation = Generation(self._advance)
         row = Row(
             request=request,
@@ -115,7 +116,8 @@ class Engine:
             stream=TextStream(self._model.chat),
             stops=StopText(sampling.stop),
             prefixes=prefixes,
-            root=prefix_root(request.weights, request.attachments, request.tenant),
+            root=root,
+            names=tuple(block_names(root, request.tokens[:-1])),  # a last token is always left to compute
         )
         self._waiting.append(row)
         with self._work:

@@ -33,11 +33,10 @@ class AttachableLinear(nn.Module):
             start = self.parts[-1].end if self.parts else 0
             self.parts += (Part(name, start, start + linear.out_features),)
         self.originals: dict[str, Tensor] = {name: linear.weight for name, linear in linears.items()}
-        biases = [linear.bias for linear in linears.values() if linear.bias is not None]
+        biases: list[Tensor] = [linear.bias for linear in linears.values() if linear.bias is not None]
         assert len(biases) in (0, len(linears)), "layers with and without bias can't be one"
         self._bias = torch.cat(biases).detach() if biases else None
-        weights = list(self.originals.values())
-        self._weight = packing(weights[0] if len(weights) == 1 else torch.cat(weights))
+        self._weight = packing(first.weight if len(linears) == 1 else torch.cat(list(self.originals.values())))
         self._desk = desk
 
     def forward(self, x: Tensor) -> Tensor:

@@ -47,7 +47,9 @@ class FusedAttention(nn.Module):
         self.out = attach({f"{name}.o_proj": attention.o_proj})
         self.layer_idx: int = attention.layer_idx
         self.scaling: float = attention.scaling
-        self.sliding_window: int | None = getattr(attention, "sliding_window", None)
+        # Mistral's window stands in its configuration; Qwen's differs from layer to layer.
+        of_all = getattr(attention.config, "sliding_window", None)
+        self.sliding_window: int | None = getattr(attention, "sliding_window", of_all)
         self._head_dim: int = attention.head_dim
         self._num_queries = attention.q_proj.out_features // self._head_dim
         self._num_rotated = self._num_queries + attention.k_proj.out_features // self._head_dim
