@@ -37,6 +37,7 @@ def test_a_reply_has_openais_shape_and_a_turn_behind_it(house: House, client: op
     assert 1 <= reply.usage.completion_tokens <= 5
     own = reply.model_extra["tenure"] if reply.model_extra else {}
     assert raw.headers["x-session-id"] == own["session"]
+    assert raw.headers["x-request-id"] == reply.id
     assert raw.headers["x-tenure-version"] == reply.system_fingerprint
     assert raw.headers["x-tenure-effective"] == own["effective"]
     turn = house.runtime.store.ledger.turn(reply.id)

@@ -126,7 +126,7 @@ def test_feedback_and_repeats_work_without_a_model(proxy: House, through: openai
         body = {"response_id": first.id, "kind": "score", "score": 1}
         assert http.post("/feedback", json=body).status_code == 200
         assert http.get("/../healthz").json()["mode"] == "proxy"
-        assert "tenure_requests_total" in http.get("/../metrics").text
+        assert 'tenure_tokens_total{kind="reply"}' in http.get("/../metrics").text
         assert http.get(f"/admin/why/{first.id}").status_code == 200
 
 

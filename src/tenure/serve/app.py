@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -46,9 +46,9 @@ def build_app(runtime: Runtime) -> FastAPI:
     config = runtime.config
     check_access(config.server)
     flights = Flights(config.engine.max_batch + config.server.max_queue)
-    upstream = Upstream(runtime, flights, config.server) if config.server.upstream else None
-    watch = NightWatch(config, runtime.store, flights)
     meters = Meters(runtime, flights)
+    upstream = Upstream(runtime, flights, meters, config.server) if config.server.upstream else None
+    watch = NightWatch(config, runtime.store, flights)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -169,7 +169,10 @@ def server_settings(app: FastAPI) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it has started and takes no signals outside the main thread."""
+    """uvicorn's server, which says when it has started and returns from `run` after a signal.
+
+    uvicorn itself would raise the signal again on its way out, and the runtime would never be closed.
+    """
 
     def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None] | None = None) -> None:
         super().__init__(config)
@@ -180,3 +183,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started and self._on_started is not None:
             self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM while serving, and consider them done with."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()

@@ -57,6 +57,7 @@ def once(call: ChatCall) -> str:
 def reply_headers(reply: Reply) -> dict[str, str]:
     """Session and provenance, for clients that don't look into the body."""
     return {
+        "X-Request-Id": reply.id,
         "X-Session-Id": reply.session,
         "X-Tenure-Version": reply.fingerprint,
         "X-Tenure-Effective": reply.effective,

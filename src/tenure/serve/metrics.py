@@ -14,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tenure.model.requests import Completion
 from tenure.runtime import Runtime
 from tenure.serve.flights import Flights, Landed
 from tenure.types import Alias
@@ -55,13 +54,14 @@ class Meters:
         """A reply was finished."""
         if landed.first_token_seconds is not None:
             self.first_token.observe(landed.first_token_seconds)
-        self.counted(landed.result.completion)
+        done = landed.result.completion
+        self.counted(num_prompt=done.num_prompt_tokens, num_cached=done.num_cached_tokens, num_reply=len(done.tokens))
 
-    def counted(self, completion: Completion) -> None:
+    def counted(self, *, num_prompt: int, num_cached: int, num_reply: int) -> None:
         """Count a reply's tokens."""
-        self.tokens.labels("prompt").inc(completion.num_prompt_tokens)
-        self.tokens.labels("cached").inc(completion.num_cached_tokens)
-        self.tokens.labels("reply").inc(len(completion.tokens))
+        self.tokens.labels("prompt").inc(num_prompt)
+        self.tokens.labels("cached").inc(num_cached)
+        self.tokens.labels("reply").inc(num_reply)
 
     def exposition(self) -> bytes:
         """All meters in Prometheus' text format."""

@@ -31,6 +31,7 @@ class Said:
     fingerprint: str = ""
     model: str = ""
     finish_reason: str | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Passage:
@@ -67,9 +68,20 @@ class Passage:
         """Whether anything was said."""
         return bool(self._said.content or self._said.tool_calls)
 
+    @property
+    def usage(self) -> dict[str, int]:
+        """The tokens that the upstream counted; 0 where it told none (streams tell only when asked)."""
+        usage = self._said.usage
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        return {
+            "num_prompt": usage.get("prompt_tokens") or 0,
+            "num_cached": cached or 0,
+            "num_reply": usage.get("completion_tokens") or 0,
+        }
+
     def headers(self) -> dict[str, str]:
         """Session and, once it is known, what answered."""
-        return {"X-Session-Id": self._session, "X-Tenure-Effective": self._effective()}
+        return {"X-Request-Id": self.id, "X-Session-Id": self._session, "X-Tenure-Effective": self._effective()}
 
     def _effective(self) -> str:
         """Names what answered as far as the upstream tells it: its address, the model asked for, its fingerprint."""
@@ -97,6 +109,7 @@ class Passage:
                 f"the upstream {self._endpoint} answered without a choice; is it OpenAI's API?"
             ) from error
         self._said.fingerprint = answer.get("system_fingerprint") or ""
+        self._said.usage = answer.get("usage") or {}
         return {**answer, "id": self.id, "tenure": self._provenance()}
 
     def chunk(self, chunk: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +117,7 @@ class Passage:
         if chunk.get("error"):
             raise UpstreamError(f"the upstream {self._endpoint} failed in the middle of its answer: {chunk['error']}")
         self._said.fingerprint = chunk.get("system_fingerprint") or self._said.fingerprint
+        self._said.usage = chunk.get("usage") or self._said.usage
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) == 0:
                 self._note(choice)

@@ -22,6 +22,7 @@ from tenure.runtime import Runtime
 from tenure.serve import wire
 from tenure.serve.asked import SESSION_HEADER, header, idempotency_key, memory_wanted, scope_of
 from tenure.serve.flights import Flights, Seat
+from tenure.serve.metrics import Meters
 from tenure.serve.passage import Passage, begin_passage, words_of
 from tenure.serve.refusals import UpstreamRefusal, json_response
 from tenure.serve.sse import event_stream
@@ -42,10 +43,11 @@ def endpoint_of(url: str) -> str:
 class Upstream:
     """One OpenAI-compatible endpoint behind this door."""
 
-    def __init__(self, runtime: Runtime, flights: Flights, settings: ServerConfig) -> None:
+    def __init__(self, runtime: Runtime, flights: Flights, meters: Meters, settings: ServerConfig) -> None:
         self.endpoint = endpoint_of(settings.upstream)
         self._runtime = runtime
         self._flights = flights
+        self._meters = meters
         headers = {"Authorization": f"Bearer {settings.upstream_key}"} if settings.upstream_key else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         limits = httpx.Limits(max_connections=None)  # `flights` is what limits
@@ -97,6 +99,7 @@ class Upstream:
     async def _whole(self, outgoing: httpx.Request, passage: Passage) -> Mapping[str, Any]:
         answer = passage.whole(_parsed((await self._send(outgoing)).text, self.endpoint))
         await run_in_threadpool(passage.keep)
+        self._meters.counted(**passage.usage)
         return answer
 
     async def _send(self, outgoing: httpx.Request, *, stream: bool = False) -> httpx.Response:
@@ -125,6 +128,7 @@ class Upstream:
                 if passage.ended and not passage.kept:
                     await run_in_threadpool(passage.keep)  # the finish reason leaves after the turn is durable
                 yield chunk
+            self._meters.counted(**passage.usage)
             if not passage.ended:
                 raise UpstreamError(f"the upstream {self.endpoint} ended its stream in the middle; ask again")
         except httpx.HTTPError as error:
