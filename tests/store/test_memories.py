@@ -72,6 +72,13 @@ def test_ranking_does_not_depend_on_other_scopes(store: Store) -> None:
     assert [item.id for item in store.memories.search("kestrel tariff harbour", ANN)] == before
 
 
+def test_words_that_are_everywhere_do_not_find_everything(store: Store) -> None:
+    for number in range(30):
+        store.memories.add(memory(f"m{number}", f"the pump is item{number}"))
+    assert [item.id for item in store.memories.search("the pump item7", ANN)] == ["m7"]
+    assert len(store.memories.search("the pump unheard", ANN)) == 8
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -59,8 +59,8 @@ def a_turn(chance: random.Random, id: str) -> Turn:
 
 
 def compare_with_fsync(folder: Path, seed: int) -> dict[str, float]:
-    """NUM_PAIRS appends, each beside write + fdatasync of the same bytes, at the end of a growing file and within a file
-    of fixed size (the least that any log could cost); the order of the three is drawn anew each time."""
+    """NUM_PAIRS appends, each beside write + fdatasync of the same bytes at the end of a growing file, and within
+    a file of fixed size (the least that any log could cost). The order of the three is drawn anew each time."""
     chance = random.Random(seed)
     growing = os.open(folder / "growing", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     fixed = os.open(folder / "fixed", os.O_CREAT | os.O_RDWR)

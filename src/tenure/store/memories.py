@@ -11,7 +11,6 @@ import json
 import math
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +22,8 @@ from tenure.store.words import Words
 from tenure.types import Memory, MemoryKind, Scope
 
 MAX_QUERY_WORDS = 64
-PAGE_ROWS = 500
+PAGE_ROWS = 100
+FEW_MEMORIES = 20
 K1, B = 1.2, 0.75
 INSERT = (
     "INSERT INTO memories (id, tenant, principal, member, kind, text, num_words, source_ids, recorded_at, valid_from,"
@@ -105,7 +105,8 @@ class Memories:
 
         Any text is a valid query: it is cut into stems, operators mean nothing. Superseded memories are left out unless
         asked for. Score: BM25 (Robertson & Zaragoza 2009, eq. 3.15; idf as in Lucene, so that it is never negative)
-        over the scope's own counts: nothing that others keep weighs in it. The later memory comes first among equals.
+        over the scope's own counts: nothing that others keep weighs in it. Words in more than half of a scope's
+        memories (of 20 or more) are passed over while there are others. The later memory comes first among equals.
         """
         stems = list(dict.fromkeys(self.words.stems(query)))[:MAX_QUERY_WORDS]
         with self._database.snapshot() as connection:
@@ -147,14 +148,17 @@ class Memories:
 def _scores(
     connection: sqlite3.Connection, stems: Sequence[str], scope_number: int, num_memories: int, num_words: int
 ) -> dict[int, float]:
-    """{memory number: BM25} of every memory of the scope that has one of the stems."""
+    """{memory number: BM25} of every memory of the scope that has one of the telling stems."""
+    sql = "SELECT count(*) FROM memory_words WHERE memory_words MATCH ?"
+    spread = {stem: connection.execute(sql, (f'"{_marked(scope_number, stem)}"',)).fetchone()[0] for stem in stems}
+    known = [stem for stem in stems if spread[stem]]
+    telling = [stem for stem in known if num_memories < FEW_MEMORIES or 2 * spread[stem] <= num_memories] or known
+    weight = {stem: math.log(1 + (num_memories - spread[stem] + 0.5) / (spread[stem] + 0.5)) for stem in telling}
     counts: dict[int, dict[str, int]] = {}
     sql = "SELECT doc, count(*) FROM memory_vocabulary WHERE term = ? GROUP BY doc"
-    for stem in stems:
+    for stem in telling:
         for number, count in connection.execute(sql, (_marked(scope_number, stem),)):
             counts.setdefault(number, {})[stem] = count
-    spread = Counter(stem for by_stem in counts.values() for stem in by_stem)
-    weight = {stem: math.log(1 + (num_memories - n + 0.5) / (n + 0.5)) for stem, n in spread.items()}
     mean_words = max(num_words / num_memories, 1.0)
     lengths = _lengths(connection, list(counts))
     scores = {}
