@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -172,3 +174,31 @@ def test_a_night_that_keeps_dying_ends_as_failed_with_the_way_to_its_log(store: 
     log = Path(ended.result["reason"].rpartition("see ")[2]).read_text()
     assert log.count("night.seed") == 2  # it was started twice
     flights.close()
+
+
+def test_a_running_night_that_is_cancelled_is_interrupted(store: Store, tmp_path: Path) -> None:
+    flights = Flights(2)
+    watch = NightWatch(settings_of(tmp_path, tmp_path, {}), store, flights)
+    night_id = store.nights.queue({}, asked_by="test")
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"asleep\n"
+        store.nights.claim(night_id, pid=process.pid)
+        assert watch.cancel(night_id).cancel_requested
+        deadline = time.monotonic() + 20
+        while store.nights.get(night_id).finished_at is None:
+            watch.tick()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert process.wait(10) == 7  # it was asked, and could write down where it stood
+    assert store.nights.get(night_id).status is NightStatus.CANCELLED
+    flights.close()
+
+
+SLEEPER = """
+import sys, time
+print("asleep", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""

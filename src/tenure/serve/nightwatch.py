@@ -32,7 +32,8 @@ log = logging.getLogger("tenure.nights")
 TICK_SECONDS = 1.0
 NICENESS = 10
 LEAVING_SECONDS = 10.0
-STOP_SIGNALS = ((0.0, signal.SIGINT), (15.0, signal.SIGTERM), (30.0, signal.SIGKILL))
+# seconds after the wish to stop: a night looks for the wish itself between its stages
+STOP_SIGNALS = ((1.0, signal.SIGINT), (15.0, signal.SIGTERM), (30.0, signal.SIGKILL))
 MAX_LISTED = 200
 
 
