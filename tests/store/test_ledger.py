@@ -205,6 +205,18 @@ def test_erasing_keeps_the_chain_and_nothing_else(store: Store) -> None:
     assert store.ledger.append(turn("t9", text="hello 1"), idempotency_key="hello 1") == "t1"
 
 
+def test_forgetting_a_turn_takes_along_what_was_said_and_remembered_of_it(store: Store) -> None:
+    store.record(turn("t1"), [Memory("m1", ANN, MemoryKind.TURN, "hello", ("t1",), 1.0, 1.0)])
+    store.ledger.append(Feedback("f1", ANN, FeedbackKind.CORRECTION, 2.0, turn_id="t1", text="no"))
+    store.memories.add(Memory("m2", ANN, MemoryKind.FACT, "no", ("f1",), 1.0, 1.0))
+    store.record(turn("t2"), [Memory("m3", ANN, MemoryKind.TURN, "hello", ("t2",), 1.0, 1.0)])
+    assert store.forget(["t1"], reason="asked") == (2, 2)
+    assert store.ledger.erased() == {"t1", "f1"}
+    assert [memory.id for memory in store.memories.of_scope(ANN)] == ["m3"]
+    assert (store.home / "tenure.db").stat().st_mode & 0o777 == 0o600
+    store.ledger.verify()
+
+
 def test_many_threads_and_two_stores_lose_nothing(store: Store) -> None:
     errors = []
 

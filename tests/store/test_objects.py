@@ -52,6 +52,10 @@ def test_tampering_is_seen_and_healed_by_keeping_anew(store: Store, tmp_path: Pa
     with pytest.raises(TamperedObject, match=digest):
         store.objects.path(digest)
     assert store.objects.path(digest, check=False).is_dir()
+    whole = store.objects.put_bytes(b"whole")
+    seen: list[tuple[int, int]] = []
+    assert store.objects.broken(lambda *told: seen.append(told)) == (digest,) and whole != digest
+    assert seen == [(1, 2), (2, 2)]
     assert store.objects.put_directory(source) == digest
     assert (store.objects.path(digest) / "adapter.bin").read_text() == "weights"
     (store.objects.path(digest) / "link").symlink_to("/etc/passwd")

@@ -15,7 +15,7 @@ from tenure.errors import ChainBroken
 from tenure.store import entries
 from tenure.store.database import Database
 
-SLICE_ROWS = 20_000
+SLICE_ROWS = 2000  # a long conversation is 100 kB a turn
 REMEDY = "restore a backup"
 SELECT = (
     "SELECT seq, kind, id, tenant, content, salt, content_digest, commitment, hash FROM entries"

@@ -75,6 +75,7 @@ class Database:
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
         self._closed = False
+        _make_private(path)
         self._writer = self._connect()
         try:
             migrate(self._writer)
@@ -319,6 +320,14 @@ def _lengthen(log: Path) -> None:
             os.pwrite(descriptor, bytes(LOG_BYTES - size), size)
     finally:
         os.close(descriptor)
+
+
+def _make_private(path: Path) -> None:
+    """Create the file readable by its owner only; SQLite gives the log the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreError(f"can't write {path}: {error}; give a home that you may write to") from error
 
 
 def mark_erasure(connection: sqlite3.Connection) -> None:

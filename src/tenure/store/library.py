@@ -88,12 +88,15 @@ class Store:
         return self.database.write(work)
 
     def forget(self, source_ids: Sequence[str], *, reason: str) -> tuple[int, int]:
-        """Erase turns or feedback and every memory that names them, in one transaction and one scrub of the file.
+        """Erase turns or feedback, all feedback on those turns and every memory that names any of them.
+
+        One transaction and one scrub of the file, whatever the number.
 
         Returns (entries, memories) erased. Raises StoreError as `Ledger.erase` and `Memories.erase` do.
         """
-        entry_ids = self.ledger.known(source_ids)
-        memory_ids = sorted({memory.id for id in source_ids for memory in self.memories.of_source(id)})
+        said_of_them = [feedback.id for id in source_ids for feedback in self.ledger.feedback_of(id)]
+        entry_ids = self.ledger.known(list(dict.fromkeys([*source_ids, *said_of_them])))
+        memory_ids = sorted({m.id for id in (*source_ids, *entry_ids) for m in self.memories.of_source(id)})
         self.tombstones.add("entry", entry_ids, reason=reason)
         self.tombstones.add("memory", memory_ids, reason=reason)
         counts = self.database.write(

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tenure.errors import InputError, NotFound, StoreError, TamperedObject
@@ -129,6 +129,19 @@ class Objects:
         """Every digest kept, in no order."""
         for shelf in self.directory.glob("[0-9a-f][0-9a-f]"):
             yield from (place.name for place in shelf.iterdir())
+
+    def broken(self, progress: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
+        """The digests whose bytes don't match them, sorted; reads everything. `progress(num_done, num_all)`."""
+        found = []
+        digests = sorted(self.digests())
+        for number, digest in enumerate(digests, 1):
+            place = self._place_of(digest)
+            # What was removed meanwhile isn't broken.
+            if place.exists() and self._digest_at(place) != digest:
+                found.append(digest)
+            if progress is not None:
+                progress(number, len(digests))
+        return tuple(found)
 
     def place_of(self, digest: str) -> Path:
         """Where that digest lies or would lie."""
