@@ -9,6 +9,7 @@ import torch
 from served import engine_of, prompt, tiny, write_adapter
 
 from tenure.model.cache import BLOCK_TOKENS, PrefixCache, Slots, block_names, prefix_root
+from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.model.requests import GenerationRequest, Sampling
 from tenure.types import AttachmentUse
@@ -38,6 +39,24 @@ def test_a_reused_prefix_changes_nothing_but_the_work(model: LanguageModel) -> N
         assert expected.num_cached_tokens == 0
         assert got.num_cached_tokens == (0 if end == 2 else 3 * BLOCK_TOKENS)
     assert engine.counters.num_prompt_tokens < plain.counters.num_prompt_tokens
+
+
+def test_in_bf16_chunks_reuse_and_neighbours_change_no_bit(tiny_model_directory: Path) -> None:
+    model = tiny(tiny_model_directory, "bf16")
+
+    def heard(engine: Engine, end: int) -> tuple[float, ...]:
+        sampling = Sampling(max_tokens=6, logprobs=0)
+        return engine.submit(GenerationRequest((*SHARED, *prompt(end, 7)), sampling)).result().logprobs
+
+    whole = engine_of(model, prefix_cache_bytes=0, prefill_chunk_tokens=512)
+    chunked, reusing = engine_of(model, prefix_cache_bytes=0, prefill_chunk_tokens=32), engine_of(model)
+    for end in range(2, 6):
+        expected = heard(whole, end)
+        for neighbour in range(2):
+            chunked.submit(GenerationRequest(prompt(neighbour, 9 + 40 * neighbour), Sampling(max_tokens=30)))
+        assert heard(chunked, end) == expected
+        assert heard(reusing, end) == expected
+    assert reusing.counters.num_cached_tokens == 3 * 3 * BLOCK_TOKENS
 
 
 def test_the_next_turn_reuses_the_reply_too(model: LanguageModel) -> None:

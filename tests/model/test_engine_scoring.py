@@ -10,8 +10,10 @@ import torch
 from served import engine_of, prompt, tiny, write_adapter
 
 from tenure.errors import ContextTooLong, InputError
+from tenure.model.cache import BLOCK_TOKENS
 from tenure.model.language_model import LanguageModel
 from tenure.model.requests import ScoreRequest
+from tenure.model.scoring import Pack, item_of
 from tenure.types import AttachmentUse
 
 
@@ -60,6 +62,23 @@ def test_a_score_does_not_depend_on_its_neighbours(tiny_model_directory: Path, p
             assert a.log_likelihoods == pytest.approx(b.log_likelihoods, rel=1e-3)
     else:
         assert together == alone
+
+
+def test_a_common_beginning_is_computed_once_without_a_different_bit(tiny_model_directory: Path) -> None:
+    engine = engine_of(tiny(tiny_model_directory, "bf16"))
+    shared = prompt(1, 3 * BLOCK_TOKENS + 4)
+    alike = [ScoreRequest((*shared, *prompt(i, 5 + i)), (prompt(i + 50, 3), prompt(i + 60, 1))) for i in range(6)]
+    alike += [ScoreRequest(alike[0].tokens[: BLOCK_TOKENS + 9], alike[0].continuations)]
+    alone = [engine.score([item])[0] for item in alike]
+    assert engine.score(alike) == alone
+    pack = Pack()
+    for item in alike:
+        pack.add(item_of(item, ()))
+    own = sum(len(item.tokens) + 2 for item in alike)
+    assert len(pack.tokens) == own - (5 * 3 + 1) * BLOCK_TOKENS
+    prompts = [item.tokens for item in alike]
+    together = engine.hidden_states(prompts, layer=2)
+    assert all(torch.equal(a, engine.hidden_states([p], layer=2)[0]) for a, p in zip(together, prompts, strict=True))
 
 
 def test_rows_with_and_without_an_adapter_are_scored_in_one_call(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tenure.config import EngineConfig
 from tenure.model.attachments import Shelf, Used
-from tenure.model.cache import PrefixCache, Slots
+from tenure.model.cache import BLOCK_TOKENS, PrefixCache, Slots
 from tenure.model.chat import TextStream
 from tenure.model.generation import Generation
 from tenure.model.network import ServedNetwork
@@ -97,7 +97,8 @@ class RunningBatch:
         self._network = network
         self._shelf = shelf
         self._weight_sets = weight_sets
-        self._settings = settings
+        # Whole blocks, so that every block of a prompt is attended alike (see nn/row_attention.py).
+        self._chunk_tokens = max(1, settings.prefill_chunk_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         self._stop_tokens = stop_tokens
         self._slots = Slots(
             num_layers=network.num_layers,
@@ -175,13 +176,13 @@ class RunningBatch:
         A prompt gets its whole chunk or nothing, so that where its chunks end doesn't depend on its neighbours.
         """
         decoding = sorted((row for row in rows if row.num_pending == 1), key=lambda row: row.slot)
-        room = self._settings.prefill_chunk_tokens
+        room = self._chunk_tokens
         room = room if decoding else max(room, PREFILL_TOKENS_UNDISTURBED)
         chosen = [(row, 1) for row in decoding]
         num_prefill = 0
         for row in rows:
             if row.num_pending > 1:
-                count = min(row.num_pending, self._settings.prefill_chunk_tokens)
+                count = min(row.num_pending, self._chunk_tokens)
                 if num_prefill and num_prefill + count > room:
                     break
                 chosen.append((row, count))

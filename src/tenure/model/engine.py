@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,9 +26,10 @@ from tenure.model.constraint import Grammars
 from tenure.model.generation import Generation
 from tenure.model.language_model import LanguageModel
 from tenure.model.network import ServedNetwork
+from tenure.model.progress import Progress, silent
 from tenure.model.requests import Completion, GenerationRequest, ScoreRequest, ScoreResult
 from tenure.model.sampling import Sampler, StopText, check_sampling
-from tenure.model.scoring import Scorer, item_of
+from tenure.model.scoring import Item, Scorer, item_of
 from tenure.model.turnstile import Turnstile
 from tenure.model.weight_sets import WeightSet, WeightSets
 from tenure.types import AttachmentUse
@@ -144,6 +145,11 @@ class Engine:
         if not 0 <= min(tokens) <= max(tokens) < self._network.vocab_size:
             raise InputError(f"a token is outside the vocabulary of {self._network.vocab_size}; encode with this model")
 
+    def _check_item(self, item: Item) -> None:
+        self._check_tokens(item.prompt)
+        for continuation in item.continuations:
+            self._check_tokens((*item.prompt, *continuation))
+
     def step(self) -> bool:
         """One step of the running batch: at most one token for each row. False when there was nothing to do."""
         with self._turnstile.turn(), torch.inference_mode():
@@ -152,10 +158,8 @@ class Engine:
     def _advance(self) -> bool:
         return not self._worker_runs and self.step()
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], *, progress: Callable[[int, int], None] | None = None
-    ) -> list[Completion]:
-        """Answer all requests; `progress` is told (done, all).
+    def generate(self, requests: Sequence[GenerationRequest], *, progress: Progress = silent) -> list[Completion]:
+        """Answer all requests.
 
         Prefixes are shared within the list but not with earlier requests, so that the same list gets the same answers
         whatever was served before. Without a worker thread the caller steps. Raises ModelError when a request fails.
@@ -170,8 +174,7 @@ class Engine:
                 if completion.finish_reason == "error":
                     raise ModelError(f"request {len(completions)} of {len(requests)} failed: {completion.error}")
                 completions.append(completion)
-                if progress is not None:
-                    progress(len(completions), len(requests))
+                progress("answering", len(completions), len(requests))
         finally:
             for generation in generations:  # after an error or Ctrl-C nobody waits for the others
                 generation.cancel()
@@ -189,7 +192,7 @@ class Engine:
             chosen = [i for i, request in enumerate(requests) if request.weights == name]
             items = [item_of(requests[i], self._shelf.take(requests[i].attachments)) for i in chosen]
             for item in items:
-                self._check_tokens(item.tokens)
+                self._check_item(item)
             with self._using(name) as weight_set:
                 results.update(
                     zip(chosen, self._scorer.score(items, weight_set, batch_tokens=batch_tokens), strict=True)
@@ -207,7 +210,7 @@ class Engine:
         """[T, V] float32 log-probabilities of the next token at each of the continuation's T positions."""
         request = ScoreRequest(tuple(request_tokens), (tuple(continuation_tokens),))
         item = item_of(request, self._shelf.take(attachments))
-        self._check_tokens(item.tokens)
+        self._check_item(item)
         with self._using(weights) as weight_set:
             return self._scorer.distributions(item, weight_set)
 
@@ -245,6 +248,16 @@ class Engine:
         with self._work:
             if not self._waiting:
                 self._work.wait(timeout_seconds)
+
+    @property
+    def num_weight_bytes(self) -> int:
+        """What a decoding step reads of the base's linear layers."""
+        return sum(layer.num_bytes for layer in self._network.layers.values())
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the base."""
+        return self._network.num_layers
 
     @property
     def num_running(self) -> int:

@@ -8,16 +8,17 @@ Tensors: N packed tokens, n selected positions, V vocabulary, C channels, T toke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tenure.errors import InputError
 from tenure.model.attachments import Shelf, Used
+from tenure.model.cache import BLOCK_TOKENS
 from tenure.model.network import ServedNetwork
 from tenure.model.nn.plan import Plan
-from tenure.model.nn.row_attention import Tree, TreeAttention
+from tenure.model.nn.row_attention import Span, SpanAttention, Tree
 from tenure.model.requests import ScoreRequest, ScoreResult
 from tenure.model.token_tree import in_batches
 from tenure.model.turnstile import Turnstile
@@ -28,29 +29,74 @@ HEAD_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A score request ready to run: its tree of tokens, and where each continuation's tokens are predicted."""
+    """A score request ready to run: the prompt, the continuations without their last tokens, and the adapters."""
 
-    tokens: tuple[int, ...]
-    tree: Tree
+    prompt: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
     used: Used
-    predicted: tuple[tuple[tuple[int, int], ...], ...]  # for each continuation: (place in the tree, token)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to run; the last of a continuation is predicted but never read."""
+        return len(self.prompt) + sum(len(c) - 1 for c in self.continuations)
 
 
 def item_of(request: ScoreRequest, used: Used) -> Item:
-    """Lay out prompt and continuations; the last token of a continuation is predicted but never read.
-
-    Raises InputError for an empty prompt or continuation.
-    """
+    """Check and wrap a request. Raises InputError for an empty prompt or continuation."""
     if not request.tokens or not request.continuations or not all(request.continuations):
         raise InputError("a prompt or a continuation to score has no tokens; give at least one token each")
-    tokens, lengths, predicted = list(request.tokens), [len(request.tokens)], []
-    for continuation in request.continuations:
-        places = [len(request.tokens) - 1, *range(len(tokens), len(tokens) + len(continuation) - 1)]
-        predicted.append(tuple(zip(places, continuation, strict=True)))
-        tokens += continuation[:-1]
-        lengths.append(len(continuation) - 1)
-    lengths = lengths if any(lengths[1:]) else lengths[:1]
-    return Item(tuple(tokens), Tree(tuple(lengths)), used, tuple(predicted))
+    return Item(request.tokens, request.continuations, used)
+
+
+@dataclass(slots=True)
+class Pack:
+    """Items laid out for one forward call: whole blocks of prompts that begin alike are there once.
+
+    `places` has, for each item added, where each of its continuations' tokens are predicted.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    uses: list[tuple[Used, int]] = field(default_factory=list)
+    places: list[list[list[int]]] = field(default_factory=list)
+    _blocks: dict[tuple[object, ...], tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, item: Item) -> None:
+        """Lay out one more item."""
+        start, before = 0, list[tuple[int, int]]()
+        chain: tuple[object, ...] = tuple((id(adapter), scale) for adapter, scale in item.used)
+        while start + BLOCK_TOKENS < len(item.prompt):
+            block = item.prompt[start : start + BLOCK_TOKENS]
+            chain = (chain, block)
+            if chain not in self._blocks:
+                place = self._span(block, Tree((BLOCK_TOKENS,)), before, item.used)
+                self._blocks[chain] = (place, place + BLOCK_TOKENS)
+            before.append(self._blocks[chain])
+            start += BLOCK_TOKENS
+        rest = item.prompt[start:]
+        lengths = [len(c) - 1 for c in item.continuations]
+        tree = Tree((len(rest), *lengths) if any(lengths) else (len(rest),))
+        place = self._span([*rest, *(t for c in item.continuations for t in c[:-1])], tree, before, item.used)
+        last, branch, places = place + len(rest) - 1, place + len(rest), []
+        for length in lengths:
+            places.append([last, *range(branch, branch + length)])
+            branch += length
+        self.places.append(places)
+
+    def _span(self, tokens: Sequence[int], tree: Tree, before: Sequence[tuple[int, int]], used: Used) -> int:
+        place, ranges = len(self.tokens), list[tuple[int, int]]()
+        for start, end in before:
+            if ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((start, end))
+        span = Span(place, tree, tuple(ranges))
+        self.spans.append(span)
+        self.tokens += tokens
+        self.positions += [span.num_before + position for position in tree.positions()]
+        self.uses.append((used, tree.count))
+        return place
 
 
 class Scorer:
@@ -62,32 +108,29 @@ class Scorer:
         self._turnstile = turnstile
 
     def score(self, items: Sequence[Item], weight_set: WeightSet, *, batch_tokens: int) -> list[ScoreResult]:
-        """Log-likelihoods of all items' continuations."""
-        results: list[ScoreResult] = []
-        for run in in_batches([item.tree.count for item in items], batch_tokens):
+        """Log-likelihoods of all items' continuations; items that begin alike are computed together."""
+        order = sorted(range(len(items)), key=lambda i: items[i].prompt)
+        results: dict[int, ScoreResult] = {}
+        while order:
+            pack, taken = Pack(), list[int]()
+            while order and (not taken or len(pack.tokens) + items[order[0]].num_tokens <= batch_tokens):
+                taken.append(order.pop(0))
+                pack.add(items[taken[-1]])
             with self._turnstile.turn(), torch.inference_mode():
-                results += self._score_batch([items[i] for i in run], weight_set)
-        return results
+                scored = self._score_pack(pack, [items[i] for i in taken], weight_set)
+            results.update(zip(taken, scored, strict=True))
+        return [results[i] for i in range(len(items))]
 
-    def _score_batch(self, items: Sequence[Item], weight_set: WeightSet) -> list[ScoreResult]:
-        hidden_NC, plan = self._run(items, weight_set)
-        places: list[int] = []
-        tokens: list[int] = []
-        offset = 0
-        for item in items:
-            for continuation in item.predicted:
-                places += [offset + place for place, _ in continuation]
-                tokens += [token for _, token in continuation]
-            offset += item.tree.count
+    def _score_pack(self, pack: Pack, items: Sequence[Item], weight_set: WeightSet) -> list[ScoreResult]:
+        hidden_NC, plan = self._run(pack, weight_set)
+        places = [place for item in pack.places for continuation in item for place in continuation]
+        tokens = [token for item in items for continuation in item.continuations for token in continuation]
         logprobs = iter(self._logprobs(hidden_NC, plan, places, tokens).tolist())
-        return [ScoreResult(tuple(sum(next(logprobs) for _ in c) for c in item.predicted)) for item in items]
+        return [ScoreResult(tuple(sum(next(logprobs) for _ in c) for c in item.continuations)) for item in items]
 
-    def _run(self, items: Sequence[Item], weight_set: WeightSet) -> tuple[Tensor, Plan]:
-        terms = self._shelf.terms([(item.used, item.tree.count) for item in items])
-        plan = Plan(TreeAttention([item.tree for item in items]), weight_set.weights, terms)
-        tokens_N = torch.tensor([token for item in items for token in item.tokens])
-        positions_N = torch.tensor([p for item in items for p in item.tree.positions()])
-        return self._network.hidden(tokens_N, positions_N, plan), plan
+    def _run(self, pack: Pack, weight_set: WeightSet) -> tuple[Tensor, Plan]:
+        plan = Plan(SpanAttention(pack.spans), weight_set.weights, self._shelf.terms(pack.uses))
+        return self._network.hidden(torch.tensor(pack.tokens), torch.tensor(pack.positions), plan), plan
 
     def _logprobs(self, hidden_NC: Tensor, plan: Plan, places: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """float32 log-probability of each token at its place; the head runs once for places that occur twice."""
@@ -103,9 +146,11 @@ class Scorer:
 
     def distributions(self, item: Item, weight_set: WeightSet) -> Tensor:
         """[T, V] float32 log-probabilities at every position of the item's only continuation."""
+        pack = Pack()
+        pack.add(item)
         with self._turnstile.turn(), torch.inference_mode():
-            hidden_NC, plan = self._run([item], weight_set)
-            places = torch.tensor([place for place, _ in item.predicted[0]])
+            hidden_NC, plan = self._run(pack, weight_set)
+            places = torch.tensor(pack.places[0][0])
             parts = [
                 torch.log_softmax(self._network.logits(hidden_NC, places[i : i + HEAD_ROWS], plan), dim=-1)
                 for i in range(0, len(places), HEAD_ROWS)
@@ -116,12 +161,23 @@ class Scorer:
         """[T, C] float32 states of the base after `layer` layers, before the final norm."""
         states: list[Tensor] = []
         for run in in_batches([len(p) for p in prompts], batch_tokens):
-            chosen = [prompts[i] for i in run]
-            plan = Plan(TreeAttention([Tree((len(p),)) for p in chosen]))
-            tokens_N = torch.tensor([token for p in chosen for token in p])
-            positions_N = torch.tensor([i for p in chosen for i in range(len(p))])
+            pack = Pack()
+            for i in run:
+                # A continuation of one token is only predicted: what runs is the prompt.
+                pack.add(Item(tuple(prompts[i]), ((0,),), ()))
+            plan = Plan(SpanAttention(pack.spans))
             with self._turnstile.turn(), torch.inference_mode():
-                hidden_NC = self._network.hidden(tokens_N, positions_N, plan, layer=layer)
-            # A clone outside inference mode may take part in training (of a router's keys).
-            states += [part.clone() for part in torch.split(hidden_NC.float(), [len(p) for p in chosen])]
+                hidden_NC = self._network.hidden(
+                    torch.tensor(pack.tokens), torch.tensor(pack.positions), plan, layer=layer
+                )
+            states += [self._own_states(hidden_NC, pack, i, prompts[run[i]]) for i in range(len(run))]
         return states
+
+    def _own_states(self, hidden_NC: Tensor, pack: Pack, index: int, prompt: Sequence[int]) -> Tensor:
+        last = pack.places[index][0][0]
+        span = next(s for s in pack.spans if s.place <= last < s.place + s.tree.count)
+        rows = [*(range(start, end) for start, end in span.before), range(span.place, last + 1)]
+        index_T = torch.tensor([row for run in rows for row in run])
+        assert len(index_T) == len(prompt)
+        # Copied outside inference mode, so that it may take part in training (of a router's keys).
+        return hidden_NC[index_T].float().clone()

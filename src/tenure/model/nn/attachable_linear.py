@@ -39,6 +39,11 @@ class AttachableLinear(nn.Module):
         self._weight = packing(first.weight if len(linears) == 1 else torch.cat(list(self.originals.values())))
         self._desk = desk
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the packed base weight."""
+        return self._weight.num_bytes
+
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] to [..., out]."""
         plan = self._desk.plan

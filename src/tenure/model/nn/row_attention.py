@@ -1,7 +1,10 @@
 """Attention over packed tokens: rows of different lengths with keys in slots, and whole sequences without any cache.
 
 `attend_by_plan` is what transformers' attention modules call (registered as `tenure_rows`); the plan decides.
-Tensors: N packed tokens, H query heads, G key/value heads, D head width, L keys, S slots.
+Prompts are attended in blocks of `BLOCK_TOKENS` from their start, always: the kernel's rounding depends on how many
+queries it gets, so this makes a prompt's keys the same bits whether it is read whole, in chunks, or after a reused
+prefix.
+Tensors: N packed tokens, Q queries of a block, L keys, H query heads, G key/value heads, D head width.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from tenure.model.cache import Slots
+from tenure.model.cache import BLOCK_TOKENS, Slots
 from tenure.model.nn.plan import Plan
 
 ATTENTION_NAME = "tenure_rows"
@@ -51,10 +54,10 @@ def visible(query_Q: Tensor, key_L: Tensor, window: int | None, dtype: torch.dty
     return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
 
 
-def sequence_attention(
+def block_attention(
     query_QHD: Tensor, key_LGD: Tensor, value_LGD: Tensor, mask_QL: Tensor | None, scaling: float
 ) -> Tensor:
-    """One sequence's attention [Q, H, D]; without a mask it is causal over queries and keys alike."""
+    """Attention of up to `BLOCK_TOKENS` queries of one sequence, [Q, H, D]; causal from the start without a mask."""
     out_1HQD = functional.scaled_dot_product_attention(
         query_QHD.transpose(0, 1)[None],
         key_LGD.transpose(0, 1)[None],
@@ -90,7 +93,7 @@ class SlotAttention:
     _places_N: Tensor = field(init=False)
     _rows: slice | Tensor = field(init=False)
     _num_keys: int = field(init=False)
-    _masks: dict[tuple[int, int | None], Tensor] = field(init=False, default_factory=dict)
+    _masks: dict[tuple[int, int, int | None], Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         places = [
@@ -113,29 +116,24 @@ class SlotAttention:
         parts = []
         if self.decoding:
             parts.append(self._attend_decoding(query_NHD, keys, values, scaling, window))
-        for i, chunk in enumerate(self.chunks):
-            mask = self._chunk_mask(i, chunk, window, query_NHD.dtype)
-            end = chunk.start + chunk.count
-            parts.append(
-                sequence_attention(
-                    query_NHD[chunk.offset : chunk.offset + chunk.count],
-                    keys[chunk.slot, :end],
-                    values[chunk.slot, :end],
-                    mask,
-                    scaling,
-                )
-            )
+        for chunk in self.chunks:
+            for start in range(0, chunk.count, BLOCK_TOKENS):
+                end = min(start + BLOCK_TOKENS, chunk.count)
+                first, last = chunk.start + start, chunk.start + end
+                mask = self._block_mask(first, last, window, query_NHD.dtype)
+                query = query_NHD[chunk.offset + start : chunk.offset + end]
+                parts.append(block_attention(query, keys[chunk.slot, :last], values[chunk.slot, :last], mask, scaling))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _attend_decoding(
         self, query_NHD: Tensor, keys: Tensor, values: Tensor, scaling: float, window: int | None
     ) -> Tensor:
         num_rows = len(self.decoding)
-        mask = self._masks.get((-1, window))
+        mask = self._masks.get((-1, -1, window))
         if mask is None:
             at = torch.tensor([[c.start] for c in self.decoding])
             mask = visible(at, torch.arange(self._num_keys), window, query_NHD.dtype)[:, None]
-            self._masks[-1, window] = mask
+            self._masks[-1, -1, window] = mask
         # The query heads that share keys stand as several queries of one head: several times faster than one by one.
         out = functional.scaled_dot_product_attention(
             query_NHD[:num_rows].view(num_rows, keys.shape[2], -1, keys.shape[3]),
@@ -146,67 +144,94 @@ class SlotAttention:
         )
         return out.flatten(1, 2)
 
-    def _chunk_mask(self, index: int, chunk: Chunk, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        end = chunk.start + chunk.count
-        if chunk.start == 0 and (window is None or end <= window):
+    def _block_mask(self, first: int, last: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        if first == 0 and (window is None or last <= window):
             return None
-        mask = self._masks.get((index, window))
+        mask = self._masks.get((first, last, window))
         if mask is None:
-            mask = visible(torch.arange(chunk.start, end), torch.arange(end), window, dtype)
-            self._masks[index, window] = mask
+            mask = visible(torch.arange(first, last), torch.arange(last), window, dtype)
+            self._masks[first, last, window] = mask
         return mask
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A prompt and several continuations of it in one sequence: `lengths` = (prompt, continuation, ...)."""
+    """A beginning and several continuations of it, one after another: `lengths` = (beginning, continuation, ...)."""
 
     lengths: tuple[int, ...]
 
     @property
     def count(self) -> int:
-        """Tokens in the sequence."""
+        """Tokens in all."""
         return sum(self.lengths)
 
     def positions(self) -> list[int]:
-        """Every continuation goes on where the prompt ended."""
-        prompt, *rest = self.lengths
-        return [*range(prompt), *(prompt + i for length in rest for i in range(length))]
+        """Every continuation goes on where the beginning ended."""
+        first, *rest = self.lengths
+        return [*range(first), *(first + i for length in rest for i in range(length))]
 
-    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """Additive [count, count]: a token sees the prompt and its own continuation, up to itself."""
+    def mask(self, num_before: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """Additive [count, num_before + count]: a token sees what is before, the beginning, its own continuation."""
         order = torch.arange(self.count)
         branch = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
-        position = torch.tensor(self.positions())
-        seen = (order <= order[:, None]) & ((branch == branch[:, None]) | (branch == 0))
+        own = (order <= order[:, None]) & ((branch == branch[:, None]) | (branch == 0))
+        seen = torch.cat([torch.ones(self.count, num_before, dtype=torch.bool), own], dim=1)
         if window is not None:
-            seen &= position > position[:, None] - window
+            position = torch.tensor([*range(num_before), *(num_before + p for p in self.positions())])
+            seen &= position > position[num_before:, None] - window
         return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
 
 
-@dataclass(slots=True)
-class TreeAttention:
-    """Whole sequences one after another, each seeing only itself; nothing is kept."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Packed tokens [place, place + tree.count) that come after those of the `before` ranges of the same call."""
 
-    trees: Sequence[Tree]
-    _masks: dict[tuple[int, int | None], Tensor] = field(init=False, default_factory=dict)
+    place: int
+    tree: Tree
+    before: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def num_before(self) -> int:
+        """Tokens that all of this span sees."""
+        return sum(end - start for start, end in self.before)
+
+
+@dataclass(slots=True)
+class SpanAttention:
+    """Sequences cut into spans, in the order of their places; what sequences share at the front is there once.
+
+    Nothing is kept. A span's result depends on its own tokens and those before it, not on what else is in the call.
+    """
+
+    spans: Sequence[Span]
+    _masks: dict[tuple[tuple[int, ...], int, int | None], Tensor] = field(init=False, default_factory=dict)
 
     def attend(
         self, layer: int, query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Attend tree by tree."""
-        parts, start = [], 0
-        for i, tree in enumerate(self.trees):
-            own = slice(start, start + tree.count)
-            mask = self._mask(i, tree, window, query_NHD.dtype)
-            parts.append(sequence_attention(query_NHD[own], key_NGD[own], value_NGD[own], mask, scaling))
-            start += tree.count
+        """Attend span by span."""
+        parts = []
+        for span in self.spans:
+            own = slice(span.place, span.place + span.tree.count)
+            mask = self._mask(span, window, query_NHD.dtype)
+            key, value = (_joined(x, span, own) for x in (key_NGD, value_NGD))
+            parts.append(block_attention(query_NHD[own], key, value, mask, scaling))
         return torch.cat(parts)
 
-    def _mask(self, index: int, tree: Tree, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        if len(tree.lengths) == 1 and (window is None or tree.count <= window):
+    def _mask(self, span: Span, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        if not span.before and len(span.tree.lengths) == 1 and (window is None or span.tree.count <= window):
             return None
-        mask = self._masks.get((index, window))
+        key = (span.tree.lengths, span.num_before, window)
+        mask = self._masks.get(key)
         if mask is None:
-            mask = self._masks[index, window] = tree.mask(window, dtype)
+            mask = self._masks[key] = span.tree.mask(span.num_before, window, dtype)
         return mask
+
+
+def _joined(x_NGD: Tensor, span: Span, own: slice) -> Tensor:
+    """The span's own rows after those before it; no copy where they lie side by side already."""
+    if not span.before:
+        return x_NGD[own]
+    if len(span.before) == 1 and span.before[0][1] == own.start:
+        return x_NGD[span.before[0][0] : own.stop]
+    return torch.cat([*(x_NGD[start:end] for start, end in span.before), x_NGD[own]])
