@@ -103,8 +103,9 @@ _TAILS = re.findall(
 _NOUNS = re.findall(
     r"\w+",
     "garden kitchen office library bakery garage cellar bridge tower harbor school museum station farm mill chapel "
-    "warehouse studio theatre market printer camera lamp engine pump oven boat bus bicycle tractor ladder carpet window "
-    "mirror piano violin drum letter report invoice contract menu calendar map ticket recipe painting statue fountain "
+    "warehouse studio theatre market printer camera lamp engine pump oven boat bus bicycle tractor ladder carpet "
+    "window mirror piano violin drum letter report invoice contract menu calendar map ticket recipe painting statue "
+    "fountain "
     "gardener plumber dentist teacher painter driver librarian cook guard nurse secretary clerk judge singer dancer "
     "meeting concert lesson festival wedding lecture race picnic holiday soup salad cheese apples carrots rice coffee"
 )
