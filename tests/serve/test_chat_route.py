@@ -102,7 +102,7 @@ def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
         "additionalProperties": False,
     }
     form: Any = {"type": "json_schema", "json_schema": {"name": "mood", "schema": schema, "strict": True}}
-    reply = client.chat.completions.create(model="champion", messages=HELLO, max_tokens=80, response_format=form)
+    reply = client.chat.completions.create(model="champion", messages=HELLO, max_tokens=300, response_format=form)
     value = json.loads(reply.choices[0].message.content or "")
     assert value["mood"] in ("good", "bad") and isinstance(value["ok"], bool)
 
@@ -117,7 +117,7 @@ def test_json_object_begins_an_object(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_forced_tool_is_called(house: House, client: openai.OpenAI, choice: Any) -> None:
     reply = client.chat.completions.create(
-        model="champion", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=100
+        model="champion", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=300
     )
     said = reply.choices[0]
     assert said.finish_reason == "tool_calls"
@@ -155,7 +155,7 @@ def test_two_forced_tools_may_share_a_definition_but_not_a_name_for_two(client: 
 
     def ask(*tools: Any) -> Any:
         return client.chat.completions.create(
-            model="champion", messages=HELLO, tools=list(tools), tool_choice="required", max_tokens=120
+            model="champion", messages=HELLO, tools=list(tools), tool_choice="required", max_tokens=300
         ).choices[0]
 
     said = ask(tool("a", {"enum": ["x"]}), tool("b", {"enum": ["x"]}))

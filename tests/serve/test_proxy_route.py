@@ -67,7 +67,7 @@ def test_tool_calls_pass_through_streamed_and_whole(proxy: House, through: opena
         "messages": HELLO,
         "tools": [WEATHER],
         "tool_choice": "required",
-        "max_tokens": 100,
+        "max_tokens": 300,
     }
     whole = through.chat.completions.create(**options)
     with through.chat.completions.create(**options, stream=True) as stream:

@@ -62,7 +62,7 @@ def test_streamed_logprobs_cover_every_token(client: openai.OpenAI) -> None:
 
 def test_tool_calls_are_streamed_as_calls_and_never_as_text(client: openai.OpenAI) -> None:
     with client.chat.completions.create(
-        model="champion", messages=HELLO, tools=[WEATHER], tool_choice="required", max_tokens=100, stream=True
+        model="champion", messages=HELLO, tools=[WEATHER], tool_choice="required", max_tokens=300, stream=True
     ) as stream:
         chunks = list(stream)
     assert all(not chunk.choices[0].delta.content for chunk in chunks)

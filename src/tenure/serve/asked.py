@@ -22,6 +22,7 @@ from tenure.serve import wire
 from tenure.types import Message, Principal, Scope
 
 MAX_HEADER = 256
+BLANKS = r"(\n[ ]{0,8}| )?"  # a line break with an indent, or one blank: how models like to write JSON
 SESSION_HEADER = "x-session-id"
 
 
@@ -124,7 +125,7 @@ def chat_call(request: Request, body: wire.ChatBody, principal: Principal, serve
     asked = schema_of(body.response_format)
     if asked is not None and forced is not None:
         raise Unfit("response_format", "can't be kept together with a forced tool call; use one of the two")
-    schema = compact(forced if forced is not None else asked)
+    schema = bounded(forced if forced is not None else asked)
     return ChatCall(
         messages=messages_of(body),
         scope=scope_of(principal, body.user),
@@ -182,11 +183,11 @@ def schema_of(form: wire.ResponseFormat | None) -> Mapping[str, Any] | None:
     return {"type": "object"} if schema is None else check_schema(schema, "response_format.json_schema.schema")
 
 
-def compact(schema: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The schema with one spelling of white space, the usual one: a small model may else write blanks without end."""
+def bounded(schema: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The schema with short white space (llguidance's extension): a small model may else write blanks without end."""
     if schema is None:
         return None
-    return {**schema, "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+    return {**schema, "x-guidance": {"whitespace_pattern": BLANKS}}
 
 
 def check_schema(schema: Mapping[str, Any], where: str) -> Mapping[str, Any]:
