@@ -39,13 +39,13 @@ class DistilLora:
     """
 
     placement: Placement = field(default_factory=Placement)
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=150, learning_rate=1e-3))
     hard: float = 1.0
     soft: float = 0.0
     beta: float = 0.5
-    num_questions: int = 24
-    num_near_misses: int = 8
-    num_neutral: int = 4
+    num_questions: int = 12
+    num_near_misses: int = 3
+    num_neutral: int = 2
     num_kept: int = 64
     answer_tokens: int = 24
     tree_tokens: int = 512
