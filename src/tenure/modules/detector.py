@@ -92,8 +92,8 @@ def fit_detector(
     evidence_NF = evidence_of(engine, chat, pairs, layer=layer)
     features_NF = torch.cat([evidence_NF, torch.tensor([m.lexical for m in matches]) * LEXICAL_SCALE], 1)
     weights, scores = _fit_folds(features_NF, examples, seed)
-    overlaps = sorted(m.overlap for m, e in zip(matches, examples, strict=True) if e.about and e.known == 0)
-    min_overlap = 0.5 * overlaps[len(overlaps) // 100] if overlaps else 0.0
+    overlaps = sorted(m.overlap for m, e in zip(matches, examples, strict=True) if e.about and e.written)
+    min_overlap = 0.5 * overlaps[len(overlaps) // 100]
     return Detector(module, layer, _threshold(scores, examples), max(1e-6, min_overlap), sets[0], weights)
 
 
