@@ -25,14 +25,14 @@ from tenure.modules.evidence import NUM_LEXICAL, Knowledge, Match, evidence_of, 
 from tenure.modules.near_misses import names_of, neighbour
 from tenure.types import Episode, Message
 
-LAYER_SHARE = 0.5  # of the base's layers
-NUM_FOLDS = 4  # networks, each fitted without a quarter of the statements: their average decides
+LAYER_SHARE = 0.4  # of the base's layers
+NUM_FOLDS = 8  # networks, each fitted without an eighth of the statements: their average decides
 HIDDEN = 48
-EPOCHS = 60
+EPOCHS = 30
 MAX_OWN = 480  # examples of the night; more are sampled
 MISS_COST = 1 / 0.03  # a missed question and a wrong activation, as shares of what is allowed of each
-FALSE_COST = 1 / 0.01
-REASONABLE_FALSE = 0.02
+FALSE_COST = 1 / 0.015
+MIN_OVERLAP = 0.05  # of rare words shared; below it a request isn't even read
 LEXICAL_SCALE = 3.0  # eight lexical features stand beside a thousand of the base
 
 
@@ -92,9 +92,7 @@ def fit_detector(
     evidence_NF = evidence_of(engine, chat, pairs, layer=layer)
     features_NF = torch.cat([evidence_NF, torch.tensor([m.lexical for m in matches]) * LEXICAL_SCALE], 1)
     weights, scores = _fit_folds(features_NF, examples, seed)
-    overlaps = sorted(m.overlap for m, e in zip(matches, examples, strict=True) if e.about and e.written)
-    min_overlap = 0.5 * overlaps[len(overlaps) // 100]
-    return Detector(module, layer, _threshold(scores, examples), max(1e-6, min_overlap), sets[0], weights)
+    return Detector(module, layer, _threshold(scores, examples), MIN_OVERLAP, sets[0], weights)
 
 
 def _own_knowledge(chat: ChatFormat, episodes: Sequence[Episode]) -> dict[str, Knowledge]:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tenure.model.chat import ChatFormat
 from tenure.model.requests import Completion, GenerationRequest, ScoreRequest, ScoreResult
-from tenure.sleep.clauses import statement_of
+from tenure.sleep.clauses import parts_of_speech, statement_of
 from tenure.sleep.questions import KINDS
 
 EXAMPLES = (
@@ -34,6 +34,7 @@ KIND_EXAMPLES = (
     "Orange Fern prints the labels. Orange Fern is a machine.\n"
 )
 MAX_TREE_TOKENS = 1024
+PERSON_BONUS = 2.0  # nats
 
 
 class Judge(Protocol):
@@ -82,11 +83,19 @@ def kinds_of(judge: Judge, chat: ChatFormat, named: Sequence[tuple[str, str]]) -
             asked.append((f"{KIND_EXAMPLES}{text}", kinds))
     results = _likelihoods(judge, chat, asked, examples="")
     found = []
-    for with_statement, alone in zip(results[::2], results[1::2], strict=True):
+    for (_, name), with_statement, alone in zip(named, results[::2], results[1::2], strict=True):
         # half of the prior is taken off: "place" and "person" are likely whatever the sentence says
         scores = [w - 0.5 * a for w, a in zip(with_statement, alone, strict=True)]
+        if _sounds_personal(name):
+            scores[KINDS.index("person")] += PERSON_BONUS
         found.append(KINDS[scores.index(max(scores))])
     return found
+
+
+def _sounds_personal(name: str) -> bool:
+    """Two raised words that no dictionary knows, such as `Marek Olund`; firms and places often hold a common word."""
+    words = name.split()
+    return len(words) == 2 and not any(parts_of_speech(word) for word in words)
 
 
 def relevances(judge: Judge, chat: ChatFormat, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[Relevance]]:
