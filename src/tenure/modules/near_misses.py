@@ -92,8 +92,9 @@ _LAST = re.findall(
     "Thorne Ulrich Vance Weller Yates Zorn Ashby Birch Colby Denham Ellery Fosse Gale Hurst Ingram Joyce Keller Lowe "
     "Mercer Norton Oakes Pike Rowan Sutter Tiller Vogt Whitby Ames Barlow Croft"
 )
-_HEADS = (
-    "Al Bar Cor Dun El Far Gor Hol Ing Jar Kel Lor Mar Nor Os Pel Quor Ros Sel Tor Ul Var Wen Yar Zel Bren Cras Del"
+_HEADS = re.findall(
+    r"\w+",
+    "Al Bar Cor Dun El Far Gor Hol Ing Jar Kel Lor Mar Nor Os Pel Quor Ros Sel Tor Ul Var Wen Yar Zel Bren Cras Del",
 )
 _TAILS = re.findall(
     r"\w+",

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tenure.context.terms import content_terms, stem
 from tenure.model.chat import ChatFormat
 from tenure.model.progress import Progress, silent
 from tenure.model.requests import GenerationRequest, Sampling
@@ -33,10 +34,13 @@ NUM_HELD_OUT = 3
 NUM_NEAR_MISSES = 8
 MAX_SCORED = 40
 QUESTION_TOKENS = 20
-WRITING_SHARE = 0.45  # of the budget; scoring needs the rest
+WRITING_SHARE = 0.4  # of the budget; scoring needs the rest
 MIN_GAIN = 1.0  # nats a token that the statement must add to a question
 MIN_MARGIN = 0.0
+MIN_MARGIN_WRITTEN = 0.5  # of the model's own questions, whose answers are not right by make
 MIN_AN_ANSWER = 2
+GENERAL_TERMS = frozenset(map(stem, ("person", "company", "place", "time", "day", "year", "kind", "number")
+)
 WORD = re.compile(r"[\w'’-]+")
 
 
@@ -83,7 +87,7 @@ def synthesize(
     told("checking answers", 2, NUM_STAGES)
     studies = _checked(engine, chat, studies, rejected)
     episodes: list[Episode] = []
-    names = tuple(dict.fromkeys(name for study in studies for name in names_of(study.statement)))
+    names = tuple(dict.fromkeys(name for study in studies for name in names_of(study.statement))))
     for study in studies:
         rng = random.Random(f"{seed}:{study.source.id}")
         own = _questions(study, rng)
@@ -177,7 +181,7 @@ def _with_written(
     for study, own in zip(studies, written, strict=True):
         known = {core.direct.lower() for core in study.cores}
         new = {core.direct.lower(): core for core in own if core.direct.lower() not in known and _mentions(core, study)}
-        _count(rejected, "says nothing of the statement", len(own) - len(new))
+        _count(rejected, "strays from the statement", len(own) - len(new))
         fresh.append(_Study(study.source, study.statement, tuple(new.values()), frozenset()))
     ranked = _ranked(engine, chat, fresh, rejected, least=0)
     return [
@@ -201,13 +205,18 @@ def _finished(text: str) -> str:
 
 
 def _mentions(core: Core, study: _Study) -> bool:
-    """Whether the question holds a telling word of the statement that its answer doesn't hold."""
-    told = {w for w in WORD.findall(study.statement.lower()) if len(w) > 3} - set(WORD.findall(core.answer.lower()))
-    said = set(WORD.findall(core.direct.lower()))
-    names = {w.lower() for name in names_of(study.statement) for w in WORD.findall(name)} - set(
-        WORD.findall(core.answer.lower())
-    )
-    return bool(said & names) if names else len(said & told) >= 1
+    """Whether a question that the model wrote stays with the statement.
+
+    It must hold a telling word of the statement that its answer doesn't hold, and no word that neither the statement
+    nor the rules' questions about it have: at this size, what a model adds is mostly made up.
+    """
+    answer = content_terms(core.answer)
+    told = content_terms(study.statement)
+    said = content_terms(core.direct)
+    around = {term for other in study.cores for term in content_terms(other.direct)}
+    names = {term for term, weight in told.items() if weight > 1} - answer.keys()
+    given = said.keys() & (names or told.keys() - answer.keys())
+    return bool(given) and not said.keys() - told.keys() - around - GENERAL_TERMS
 
 
 # ---------------------------------------------------------------- checking and choosing
@@ -232,7 +241,7 @@ def _checked(engine: Judge, chat: ChatFormat, studies: Sequence[_Study], rejecte
 
 def _answered(rows: Sequence[tuple[Core, float]], by_model: frozenset[str]) -> list[Core]:
     """Questions with a margin; of those by rules, whose answers are right by make, two for each answer in any case."""
-    good = [core for core, margin in rows if margin > MIN_MARGIN]
+    good = [c for c, margin in rows if margin > (MIN_MARGIN_WRITTEN if c.direct in by_model else MIN_MARGIN)]
     ruled = sorted((row for row in rows if row[0].direct not in by_model), key=lambda row: -row[1])
     for answer in dict.fromkeys(bare(core.answer) for core, _ in rows):
         own = [core for core, _ in ruled if bare(core.answer) == answer]
