@@ -39,8 +39,7 @@ MIN_GAIN = 1.0  # nats a token that the statement must add to a question
 MIN_MARGIN = 0.0
 MIN_MARGIN_WRITTEN = 0.5  # of the model's own questions, whose answers are not right by make
 MIN_AN_ANSWER = 2
-GENERAL_TERMS = frozenset(map(stem, ("person", "company", "place", "time", "day", "year", "kind", "number")
-)
+GENERAL_TERMS = frozenset(map(stem, ("person", "company", "place", "time", "day", "year", "kind", "number")))
 WORD = re.compile(r"[\w'’-]+")
 
 
