@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from tenure.bench.llamacpp import LlamaCpp, as_bf16
+from tenure.bench.llamacpp import as_bf16, tokens_a_second
 from tenure.bench.record import write_result
-from tenure.config import Config
+from tenure.config import Config, EngineConfig
 from tenure.errors import TenureError
 from tenure.model.catalog import gguf_path, resolve
 from tenure.model.engine import Engine
@@ -56,6 +57,8 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
     )
     engine = Engine(model, config.engine)
     contenders = own_contenders(model, engine)
+    if model.precision == "bf16":
+        contenders += int8_contenders(model, config.engine)
     others, reason = other_contenders(config, told)
     rounds = take_turns([*contenders, *others], numbers, told)
     metrics = summary(rounds, engine)
@@ -86,9 +89,20 @@ def own_contenders(model: LanguageModel, engine: Engine) -> list[Contender]:
     ]
 
 
+def int8_contenders(model: LanguageModel, settings: EngineConfig) -> list[Contender]:
+    """The same engine with 8-bit weights, which `model.precision = "int8"` serves."""
+    engine = Engine(replace(model, precision="int8"), settings)
+    prompts = [model.chat.encode([Message("user", text)]) for text in story_prompts()]
+    return [
+        Contender("engine_int8_1", lambda: engine_rate(engine, prompts[:1])),
+        Contender("engine_int8_8", lambda: engine_rate(engine, prompts)),
+    ]
+
+
 def other_contenders(config: Config, told: Progress) -> tuple[list[Contender], str]:
     """llama.cpp on the model's GGUF as published and at bf16, or the reason why not."""
     try:
+        import_module("xllamacpp")
         published = gguf_path(config.model.name, config.cache, progress=told)
         same = as_bf16(published, published.with_suffix(".bf16.gguf"))
         contenders = []
@@ -103,9 +117,8 @@ def other_contenders(config: Config, told: Progress) -> tuple[list[Contender], s
 
 
 def _llamacpp(name: str, path: Path, num_rows: int) -> Contender:
-    server = LlamaCpp(path, num_rows=num_rows, num_threads=torch.get_num_threads())
-    prompts = story_prompts()[:num_rows]
-    return Contender(name, lambda: server.tokens_a_second(prompts, NUM_TOKENS))
+    prompts, num_threads = story_prompts()[:num_rows], torch.get_num_threads()
+    return Contender(name, lambda: tokens_a_second(path, prompts, num_tokens=NUM_TOKENS, num_threads=num_threads))
 
 
 def take_turns(contenders: Sequence[Contender], seeds: Sequence[int], told: Progress) -> dict[str, list[float]]:
@@ -139,10 +152,12 @@ def summary(rounds: Mapping[str, Sequence[float]], engine: Engine) -> dict[str, 
         "score_items_per_second": median(rounds["score"]),
         "hidden_states_milliseconds": 1000 / median(rounds["hidden_states"]),
     }
-    for name in ("engine", "generate", "llamacpp", "llamacpp_published"):
+    for name in ("engine", "engine_int8", "generate", "llamacpp", "llamacpp_published"):
         for number in (1, 8):
             if f"{name}_{number}" in rounds:
                 metrics[f"{name}_tokens_per_second_{number}"] = median(rounds[f"{name}_{number}"])
+                if name == "engine_int8":
+                    metrics[f"int8_decode_ratio_{number}"] = ratio(f"{name}_{number}", f"generate_{number}")
                 if name.startswith("llamacpp"):
                     metrics[f"{name}_ratio_{number}"] = ratio(f"engine_{number}", f"{name}_{number}")
     return {**metrics, "rounds": {name: list(values) for name, values in rounds.items()}}

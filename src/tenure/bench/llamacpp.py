@@ -5,6 +5,9 @@ Optional: without that package there is nothing to compare with, and the benchma
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -47,32 +50,51 @@ def as_bf16(source: Path, target: Path) -> Path:
     return target
 
 
-class LlamaCpp:
-    """A llama.cpp server in this process. Raises ImportError when xllamacpp isn't installed."""
+def tokens_a_second(path: Path, prompts: Sequence[str], *, num_tokens: int, num_threads: int) -> float:
+    """Greedy tokens a second over all prompts at once, prompt reading included, loading and warming up not.
 
-    def __init__(self, path: Path, *, num_rows: int, num_threads: int) -> None:
-        package: Any = import_module("xllamacpp")
-        settings = package.CommonParams()
-        settings.model.path = str(path)
-        settings.n_ctx = CONTEXT_TOKENS * num_rows
-        settings.n_parallel = num_rows
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = num_threads
-        settings.verbosity = 0
-        self._server = package.Server(settings)
+    Runs in a process of its own, so that neither its threads nor torch's wait for the other's.
+    Raises subprocess.CalledProcessError when it fails there.
+    """
+    asked = json.dumps({"path": str(path), "prompts": list(prompts), "tokens": num_tokens, "threads": num_threads})
+    done = subprocess.run(
+        [sys.executable, "-m", "tenure.bench.llamacpp", asked], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.strip().splitlines()[-1])
 
-    def tokens_a_second(self, prompts: Sequence[str], num_tokens: int) -> float:
-        """Greedy tokens a second over all prompts at once, prompt reading included."""
-        counts = [0] * len(prompts)
 
-        def ask(i: int) -> None:
-            asked = {"prompt": prompts[i], "n_predict": num_tokens, "max_tokens": num_tokens, "temperature": 0.0}
-            answer = self._server.handle_completions({**asked, "cache_prompt": False})
-            counts[i] = int(answer["usage"]["completion_tokens"])
+def _measure(path: str, prompts: Sequence[str], num_tokens: int, num_threads: int) -> float:
+    package: Any = import_module("xllamacpp")
+    settings = package.CommonParams()
+    settings.model.path = path
+    settings.n_ctx = CONTEXT_TOKENS * len(prompts)
+    settings.n_parallel = len(prompts)
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = num_threads
+    settings.verbosity = 0
+    server = package.Server(settings)
+    _ask_all(server, prompts, 4)
+    started = time.perf_counter()
+    said = _ask_all(server, prompts, num_tokens)
+    return said / (time.perf_counter() - started)
 
-        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return sum(counts) / (time.perf_counter() - started)
+
+def _ask_all(server: Any, prompts: Sequence[str], num_tokens: int) -> int:
+    counts = [0] * len(prompts)
+
+    def ask(i: int) -> None:
+        said = [{"role": "user", "content": prompts[i]}]
+        asked = {"messages": said, "max_tokens": num_tokens, "temperature": 0.0, "cache_prompt": False}
+        counts[i] = int(server.handle_chat_completions(asked)["usage"]["completion_tokens"])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts)
+
+
+if __name__ == "__main__":
+    order = json.loads(sys.argv[1])
+    rate = _measure(order["path"], order["prompts"], order["tokens"], order["threads"])
+    sys.stdout.write(f"\n{rate}\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ INT8_ROWS = 4
 # oneDNN sums a single row with many inputs in another order than the same row among others (seen from 1,536 on, not at
 # 576). Two rows cost hardly more, and keep a row's result independent of its neighbours.
 ONE_ROW_INPUTS = 1024
+
+# Looked up once: a decoding step calls it a hundred times.
+_packed_linear: Any = torch.ops.mkldnn._linear_pointwise.default if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
 class Weight(Protocol):
@@ -60,7 +63,7 @@ class PackedWeight:
     def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
         if x_NI.shape[0] == 1 and x_NI.shape[1] > ONE_ROW_INPUTS:
             return self.product(torch.cat((x_NI, x_NI)), bias_O)[:1]
-        y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self.packed, bias_O, "none", [], "")
+        y_NO: Tensor = _packed_linear(x_NI, self.packed, bias_O, "none", [], "")
         return y_NO
 
 

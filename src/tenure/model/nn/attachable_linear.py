@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tenure.model.nn.plan import Desk, Part
+from tenure.model.nn.plan import Desk, Part, ServedModule
 from tenure.model.precision import Packing
 
 
-class AttachableLinear(nn.Module):
+class AttachableLinear(ServedModule):
     """y = x W^T + b with W from the plan's weight set, plus the plan's row-wise low-rank terms.
 
     `linears` maps module paths to the layers that it stands for; several are laid one under another and make one

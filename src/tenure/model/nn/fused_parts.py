@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tenure.model.nn.attachable_linear import AttachableLinear
-from tenure.model.nn.plan import Plan
+from tenure.model.nn.plan import Plan, ServedModule
 
 Attach = Callable[[Mapping[str, nn.Linear]], AttachableLinear]
 
 
-class FusedMlp(nn.Module):
+class FusedMlp(ServedModule):
     """down(act(gate(x)) * up(x)) with gate and up as one product."""
 
     def __init__(self, name: str, mlp: Any, attach: Attach) -> None:
@@ -37,7 +37,7 @@ class FusedMlp(nn.Module):
         return out
 
 
-class FusedAttention(nn.Module):
+class FusedAttention(ServedModule):
     """Rotary attention with query, key and value as one product, and queries and keys rotated together."""
 
     def __init__(self, name: str, attention: Any, attach: Attach) -> None:
@@ -73,7 +73,7 @@ class FusedAttention(nn.Module):
         return self.out(out_NHD.flatten(1)[None]), None
 
 
-class FusedRmsNorm(nn.Module):
+class FusedRmsNorm(ServedModule):
     """x / sqrt(mean(x^2) + eps) in float32, rounded, times the weight."""
 
     def __init__(self, norm: Any) -> None:

@@ -22,7 +22,7 @@ from tenure.model.cache import BLOCK_TOKENS, Slots
 from tenure.model.nn.plan import Plan
 
 ATTENTION_NAME = "tenure_rows"
-KEYS_ROUNDED_TO = 64
+KEYS_ROUNDED_TO = 32
 
 
 def attend_by_plan(
