@@ -86,7 +86,7 @@ def synthesize(
     told("checking answers", 2, NUM_STAGES)
     studies = _checked(engine, chat, studies, rejected)
     episodes: list[Episode] = []
-    names = tuple(dict.fromkeys(name for study in studies for name in names_of(study.statement))))
+    names = tuple(dict.fromkeys(name for study in studies for name in names_of(study.statement)))
     for study in studies:
         rng = random.Random(f"{seed}:{study.source.id}")
         own = _questions(study, rng)
