@@ -65,7 +65,7 @@ class ServerConfig:
 
     host: str = setting("127.0.0.1", "Address to listen on. Keys may be off on loopback only.")
     port: int = setting(8700, "Port to listen on; 0 takes a free one.")
-    keys: bool = setting(False, "Ask for API keys. Always on when host is not loopback.")
+    keys: bool = setting(False, "Ask for API keys. Must be on when host is not loopback.")
     max_body_bytes: int = setting(4 * 2**20, "Larger request bodies get 413.")
     max_queue: int = setting(256, "Requests waiting for a place; more get 429.")
     max_tokens: int = setting(256, "Reply length when the request names none.")

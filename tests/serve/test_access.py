@@ -171,7 +171,16 @@ def test_health_is_open_and_says_what_is_served(locked: House) -> None:
 def test_without_keys_a_rebound_name_is_turned_away(house: House) -> None:
     with house.http() as http:
         assert http.get("/models", headers={"Host": "evil.example"}).status_code == 403
-        assert http.get("/models", headers={"Host": "localhost:1"}).status_code == 200
+        assert http.get("/models", headers={"Host": "[oops"}).status_code in (400, 403)
+        for name in ("localhost:1", "127.0.0.1", "[::1]:8700"):
+            assert http.get("/models", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://["])
+def test_without_keys_a_page_from_elsewhere_can_post_nothing(house: House, origin: str) -> None:
+    with house.http() as http:
+        assert http.post("/admin/rollback", headers={"Origin": origin}).status_code == 403
+        assert http.post("/admin/rollback", headers={"Origin": "http://localhost:3000"}).status_code == 409
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_parsed(locked: House) -> None:

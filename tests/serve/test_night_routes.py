@@ -148,6 +148,21 @@ def test_idle_time_asks_for_one_night_after_something_was_said(store: Store, tmp
     flights.close()
 
 
+def test_the_hour_asks_for_one_night_a_day(store: Store, tmp_path: Path) -> None:
+    times = [datetime(2026, 5, 1, 3, 0), *(datetime(2026, 5, day, hour, 31) for day in (1, 2) for hour in (2, 3, 4))]
+    clock = iter(times)
+    flights = Flights(2)
+    config = settings_of(tmp_path, tmp_path, {"night.at": "03:30"})
+    watch = NightWatch(config, store, flights, clock=lambda: next(clock))
+    store.nights.claim(store.nights.queue({}, asked_by="test"), pid=os.getpid())  # so that nothing is started
+    counts = []
+    for _ in times[1:]:
+        watch.tick()
+        counts.append(sum(night.asked_by == "schedule" for night in store.nights.list()))
+    assert counts == [0, 1, 1, 1, 2, 2]
+    flights.close()
+
+
 def test_a_request_under_way_is_not_idle_time(store: Store, tmp_path: Path) -> None:
     flights = Flights(2)
     watch = NightWatch(idle_config(tmp_path), store, flights)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -47,13 +48,25 @@ def check_access(server: ServerConfig) -> None:
 
 
 def _check_local(request: Request) -> None:
-    """Without keys, a request must name this machine: a web page that rebinds its name to 127.0.0.1 is turned away."""
-    name = request.url.hostname or ""
-    if not is_loopback(name):
-        raise AccessError(
-            f"keys are off, so only requests to localhost are answered, not to {name!a}; switch server.keys on",
-            status=403,
-        )
+    """Without keys, a request must name this machine and come from no other place's web page.
+
+    A page elsewhere could rebind its name to 127.0.0.1 (the Host header tells) or post to localhost (Origin tells).
+    """
+    said_hosts = ["//" + request.headers.get("host", ""), *request.headers.getlist("origin")]
+    for said in said_hosts:
+        if not is_loopback(_host_of(said)):
+            raise AccessError(
+                f"keys are off, so only requests from and to localhost are answered, not {said!a}; switch keys on",
+                status=403,
+            )
+
+
+def _host_of(url: str) -> str:
+    """The host of a URL, "" when there is none to be found."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 async def _principal(request: Request, token: str | None) -> Principal:

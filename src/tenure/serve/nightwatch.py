@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ log = logging.getLogger("tenure.nights")
 
 TICK_SECONDS = 1.0
 NICENESS = 10
+MAX_STARTS = 2  # a night whose process dies goes on once
 LEAVING_SECONDS = 10.0
 # seconds after the wish to stop: a night looks for the wish itself between its stages
 STOP_SIGNALS = ((1.0, signal.SIGINT), (15.0, signal.SIGTERM), (30.0, signal.SIGKILL))
@@ -88,13 +89,15 @@ def due_after(at: str, now: datetime) -> datetime:
 class NightWatch:
     """Starts and stops nights of one store."""
 
-    def __init__(self, config: Config, store: Store, flights: Flights, *, max_starts: int = 2) -> None:
-        """A night whose process dies is started `max_starts` times. Raises ConfigError for a bad `night.at`."""
+    def __init__(
+        self, config: Config, store: Store, flights: Flights, *, clock: Callable[[], datetime] = datetime.now
+    ) -> None:
+        """`clock` tells the local time. Raises ConfigError when `night.at` is no time of day."""
         self._config = config
         self._store = store
         self._flights = flights
-        self._max_starts = max_starts
-        self._due = due_after(config.night.at, datetime.now()) if config.night.at else None
+        self._clock = clock
+        self._due = due_after(config.night.at, clock()) if config.night.at else None
         self._launched_before = 0
         self._child: Child | None = None
         self._num_starts: dict[str, int] = {}
@@ -175,7 +178,7 @@ class NightWatch:
             return
         if night.cancel_requested:
             self._store.nights.cancel(night.id)
-        elif self._num_starts[night.id] >= self._max_starts:
+        elif self._num_starts[night.id] >= MAX_STARTS:
             reason = f"its process ended with code {child.process.returncode} before the night did; see {child.log}"
             self._store.nights.finish(night.id, NightStatus.FAILED, {"reason": reason})
 
@@ -193,7 +196,7 @@ class NightWatch:
         self._stopping[night.id] = (since, len(due))
 
     def _ask_when_due(self) -> None:
-        now = datetime.now()
+        now = self._clock()
         if self._due is not None and now >= self._due:
             self._due = due_after(self._config.night.at, now)
             self.ask({}, asked_by="schedule")

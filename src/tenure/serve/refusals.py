@@ -114,6 +114,7 @@ def install_refusals(app: FastAPI) -> None:
         return json_response(error.status_code, _http_body(request, error), error.headers)
 
     app.add_exception_handler(TenureError, tenure)
+    app.add_exception_handler(Exception, tenure)  # what nobody foresaw has the same shape
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
 
