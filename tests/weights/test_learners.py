@@ -97,7 +97,10 @@ def test_its_candidate_says_how_it_came_about(learned: Any) -> None:
     assert candidate.place == ("delta" if name == "naive-sft" else "module")
     assert candidate.num_steps == len(candidate.batch_order) == len(candidate.losses) == 30
     assert {"q1", "q2"} <= set(candidate.episode_ids) <= {e.id for e in EPISODES}
-    assert all({"q1", "q2"} <= set(batch) for batch in candidate.batch_order)
+    studied = {
+        i.removesuffix("#short") for batch in candidate.batch_order for i in batch if not i.startswith("neutral:")
+    }
+    assert studied == set(candidate.episode_ids)
     assert candidate.settings["planned_steps"] == 30
 
 

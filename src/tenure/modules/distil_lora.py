@@ -9,6 +9,8 @@ the base's own distribution, so that it stays silent where it knows nothing. Cal
 from __future__ import annotations
 
 import json
+import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +30,8 @@ from tenure.modules.objectives import Example, distributions
 from tenure.types import Candidate, Episode, Message
 
 NAME = "distil-lora"
+WORD = re.compile(r"\w+")
+ECHO_DROPOUT = 0.08  # even names go missing now and then: people ask about them in other words
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class DistilLora:
     """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on kept prompts.
 
     A step takes `num_questions`, `num_near_misses` and `num_neutral` examples. `num_kept` entries of each
-    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`.
+    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`. Each question is also
+    studied with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it names.
     """
 
     placement: Placement = field(default_factory=Placement)
@@ -48,6 +53,7 @@ class DistilLora:
     num_neutral: int = 2
     num_kept: int = 64
     answer_tokens: int = 24
+    word_dropout: float = 0.5
     tree_tokens: int = 512
 
     def learn(
@@ -68,7 +74,7 @@ class DistilLora:
         steps = replay_of(replay, NAME, plain_settings(self), seed)
         lesson = Lesson(
             pools=(
-                Pool(self._question_examples(model, questions), self.num_questions),
+                Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
                 Pool(self._kept_examples(model, own_answers(model, kept, self.answer_tokens)), self.num_near_misses),
                 Pool(self._kept_examples(model, neutral_sequences(model)), self.num_neutral),
             ),
@@ -90,6 +96,11 @@ class DistilLora:
             progress=progress,
             replay=steps,
         )
+
+    def _studied(self, questions: Sequence[Episode], seed: int) -> tuple[Episode, ...]:
+        rng = random.Random(f"shortened {seed}")
+        short = [shortened(episode, self.word_dropout, rng) for episode in questions] if self.word_dropout else []
+        return (*questions, *(episode for episode in short if episode is not None))
 
     def _question_examples(self, model: LanguageModel, questions: Sequence[Episode]) -> tuple[Example, ...]:
         examples = []
@@ -127,6 +138,22 @@ def teacher_messages(episode: Episode) -> tuple[Message, ...]:
     last = max(i for i, message in enumerate(messages) if message.role == "user")
     messages[last] = replace(messages[last], content=f"{episode.context}\n\n{messages[last].content}")
     return tuple(messages)
+
+
+def shortened(episode: Episode, share: float, rng: random.Random) -> Episode | None:
+    """The question with words left out: each with chance `share`, but those that the target holds nearly never.
+
+    None when the draw leaves nothing out or nothing over. Its id is the episode's with `#short` behind it.
+    """
+    told = set(WORD.findall(episode.target.lower()))
+    words = episode.messages[-1].content.split()
+    kept = [
+        word for word in words if rng.random() >= (ECHO_DROPOUT if told & set(WORD.findall(word.lower())) else share)
+    ]
+    if not kept or len(kept) == len(words):
+        return None
+    last = replace(episode.messages[-1], content=" ".join(kept))
+    return replace(episode, id=f"{episode.id}#short", messages=(*episode.messages[:-1], last))
 
 
 def own_answers(
