@@ -56,6 +56,21 @@ def test_a_correction_replaces_what_was_told(store: Store) -> None:
     assert "4471" not in prompt
 
 
+def test_a_correction_in_other_words_takes_the_statement_of_the_same_name_and_kind_of_value(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "The stocktaking at the Ostrel depot begins on March 2.", 1)
+    tell(store, context, ANNA, "The Ostrel depot closes for lunch.", 2)
+    tell(
+        store, context, ANNA, "My mistake, I mixed that up. Correct is: the Ostrel depot has its inventory on May 9.", 3
+    )
+    prompt = asked(
+        context, ANNA, "When does the stocktaking or inventory of the Ostrel depot begin, and is it closed for lunch?"
+    )
+    assert "May 9" in prompt
+    assert "March 2" not in prompt
+    assert "closes for lunch" in prompt
+
+
 def test_a_short_follow_up_is_understood_by_the_question_before_it(store: Store) -> None:
     context = Context(store.memories, ContextConfig())
     tell(store, context, ANNA, "The gate code of the Ostrel depot is 4471.", 1)

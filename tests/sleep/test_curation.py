@@ -184,3 +184,20 @@ def test_secrets_are_found(text: str) -> None:
 def test_ordinary_codes_are_facts(text: str) -> None:
     assert secret_in(text) == ""
     assert texts(turn(1, text)) == [text]
+
+
+@pytest.mark.parametrize(
+    "correction",
+    [
+        "Sorry, I got that wrong. The inventory of the Ostrel depot is on May 9.",
+        "My mistake, I mixed that up. Correct is: the Ostrel depot counts its stock on May 9.",
+        "Oh no, that was wrong! The Ostrel depot has its inventory on May 9.",
+    ],
+)
+def test_a_correction_in_other_words_takes_the_statement_of_the_same_name_and_kind_of_value(correction: str) -> None:
+    told = ["The stocktaking at the Ostrel depot begins on March 2.", "The Ostrel depot closes for lunch.", correction]
+    kept = texts(*(turn(number, text) for number, text in enumerate(told)))
+    assert len(kept) == 2
+    assert "lunch" in kept[0]
+    assert "May 9" in kept[1]
+    assert not any("March 2" in text or "wrong" in text or "mixed" in text for text in kept)

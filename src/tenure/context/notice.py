@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tenure.context.terms import content_terms, coverage
+from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value
 
 MAX_WORDS = 60
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'“(]?[A-Z0-9])|\n+")
@@ -27,7 +27,8 @@ _GREETING = re.compile(
 )
 _CORRECTION = re.compile(
     r"\b(?:actually|correction|i was wrong|that's wrong|that is wrong|not any ?more|no longer|instead of|changed to|"
-    r"has changed|have changed|i misspoke|mistake|sorry,|update:|as of (?:today|now)|rather than|is now|are now)\b",
+    r"has changed|have changed|i misspoke|mistake|sorry,|"
+    r"got (?:\w+ ){1,2}wrong|mixed (?:\w+ ){1,2}up|correct is|update:|as of (?:today|now)|rather than|is now|are now)\b",
     re.IGNORECASE,
 )
 
@@ -79,3 +80,13 @@ def replaces(new: str, old: str) -> bool:
         return True
     shared = min(coverage(old_terms, new_terms), coverage(new_terms, old_terms))
     return shared >= (0.4 if is_correction(new) else 0.6)
+
+
+def likeness(new: str, old: str) -> float:
+    """How much an announced correction may be about `old`: 0 without a shared name or with another kind of value."""
+    new_terms, old_terms = content_terms(new), content_terms(old)
+    names = {term for term, weight in old_terms.items() if weight > 1 and term not in CALENDAR and not term.isdigit()}
+    kind = kind_of_value(new)
+    if not kind or kind != kind_of_value(old) or not names & new_terms.keys():
+        return 0.0
+    return coverage(old_terms, new_terms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tenure.config import ContextConfig
 from tenure.context.notes import written_in
-from tenure.context.notice import replaces, statements
+from tenure.context.notice import is_correction, likeness, replaces, statements
 from tenure.context.terms import content_terms, coverage
 from tenure.store.memories import Memories
 from tenure.types import Feedback, Memory, MemoryKind, Message, Scope, Turn
@@ -70,10 +70,17 @@ class Context:
                 valid_from=at,
             )
             kept.append(memory)
-            for old in self._memories.search(text, scope, limit=NUM_CANDIDATES):
-                if old.superseded_by is None and replaces(text, old.text):
-                    superseded.append((old.id, memory.id))
+            superseded += [(old.id, memory.id) for old in self._replaced(text, scope)]
         return Noticed(tuple(kept), tuple(superseded))
+
+    def _replaced(self, text: str, scope: Scope) -> list[Memory]:
+        """The memories that a new statement replaces; an announced correction in other words takes the likest one."""
+        current = [m for m in self._memories.search(text, scope, limit=NUM_CANDIDATES) if m.superseded_by is None]
+        found = [old for old in current if replaces(text, old.text)]
+        if found or not current or not is_correction(text):
+            return found
+        likest = max(current, key=lambda old: (likeness(text, old.text), old.recorded_at))
+        return [likest] if likeness(text, likest.text) > 0 else []
 
     def recall(
         self, scope: Scope, messages: Sequence[Message], *, count_tokens: CountTokens, room_tokens: int

@@ -48,3 +48,17 @@ def coverage(wanted: dict[str, float], text_terms: dict[str, float]) -> float:
     """Share of the wanted weight that the text has, 0 to 1; 0 when nothing is wanted."""
     total = sum(wanted.values())
     return sum(weight for term, weight in wanted.items() if term in text_terms) / total if total else 0.0
+
+
+_MONTHS = "january february march april june july august september october november december"
+_DAYS = "monday tuesday wednesday thursday friday saturday sunday"
+CALENDAR = frozenset((*_MONTHS.split(" "), "may", *_DAYS.split(" ")))
+_IN_MAY = re.compile(r"\bMay \d|\d\w* (?:of )?May\b")
+
+
+def kind_of_value(text: str) -> str:
+    """What kind of value a statement gives: "date" for a day or date, else "number", else ""."""
+    words = set(re.findall(r"\w+", text.lower()))
+    if words & (CALENDAR - {"may"}) or _IN_MAY.search(text):
+        return "date"
+    return "number" if any(word[0].isdigit() for word in words) else ""

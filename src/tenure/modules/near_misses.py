@@ -84,13 +84,13 @@ _FIRST = re.findall(
     r"\w+",
     "Ada Bruno Celia Dario Edda Felix Greta Hugo Irma Jonas Klara Leon Mira Nils Olga Paul Rosa Sven Tilly Ugo Vera "
     "Wanda Yara Zeno Alma Boris Dora Emil Fanny Gustav Hedda Igor Judit Kasper Lotte Milo Nora Oskar Pia Rufus Selma "
-    "Timo Ursula Viktor Willa Anton Berta Carlo Dinah Elmar"
+    "Timo Ursula Viktor Willa Anton Berta Carlo Dinah Elmar",
 )
 _LAST = re.findall(
     r"\w+",
     "Abel Brandt Castell Dorn Evers Falk Gruber Hale Ivers Jansen Kolb Lund Marten Nagy Osten Pryce Quist Roth Sandor "
     "Thorne Ulrich Vance Weller Yates Zorn Ashby Birch Colby Denham Ellery Fosse Gale Hurst Ingram Joyce Keller Lowe "
-    "Mercer Norton Oakes Pike Rowan Sutter Tiller Vogt Whitby Ames Barlow Croft"
+    "Mercer Norton Oakes Pike Rowan Sutter Tiller Vogt Whitby Ames Barlow Croft",
 )
 _HEADS = re.findall(
     r"\w+",
@@ -108,7 +108,7 @@ _NOUNS = re.findall(
     "window mirror piano violin drum letter report invoice contract menu calendar map ticket recipe painting statue "
     "fountain "
     "gardener plumber dentist teacher painter driver librarian cook guard nurse secretary clerk judge singer dancer "
-    "meeting concert lesson festival wedding lecture race picnic holiday soup salad cheese apples carrots rice coffee"
+    "meeting concert lesson festival wedding lecture race picnic holiday soup salad cheese apples carrots rice coffee",
 )
 
 

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import re
 
-from tenure.context.terms import content_terms, coverage
+from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value
 from tenure.sleep.clauses import PRONOUNS, Clause, head_noun, parse_clause, statement_of
 
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|Mt|No|Inc|Ltd|Co|approx|vs|e\.g|i\.e|a\.m|p\.m)\.)$")
 _BREAK = re.compile(r"(?<=[.!?])[\"'”)]*\s+(?=[\"'“(]?[A-Z0-9])|\n+")
-_CALENDAR = frozenset(
-    re.findall(
-        r"\w+",
-        "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
-        "september october november december",
-    )
-)
 SAME_SUBJECT = 0.99  # a plain statement replaces an earlier one only about the very same subject
 ANNOUNCED_OVERLAP = 0.5  # "Actually, ...": most of the words must be about the same
+
+
+_ONLY_ANNOUNCES = re.compile(
+    r"^(?:oh,? |oops,? |sorry,? |wait,? |no,? )*(?:sorry|my mistake|my bad|scratch that|forget that|i misspoke|"
+    r"(?:that|this|it|i) was (?:wrong|mistaken)|i (?:made a mistake|got (?:that|it|this|something) wrong)|"
+    r"i (?:must have )?(?:mixed|got) (?:\w+ ){1,2}(?:up|wrong)|i have to correct (?:myself|that|this))\b"
+    r"(?:,? (?:my mistake|sorry|i (?:mixed|got) (?:\w+ ){1,2}(?:up|wrong)|i was wrong|earlier|before|there))*[.!:]*$",
+    re.IGNORECASE,
+)
+
+
+def only_announces(sentence: str) -> bool:
+    """Whether a sentence says that something was wrong and nothing else: the correction is in the next one."""
+    return bool(_ONLY_ANNOUNCES.match(sentence.strip()))
 
 
 def sentences_of(text: str) -> list[str]:
@@ -77,7 +84,8 @@ def contradicts(new: str, old: str, *, announced: bool) -> bool:
     """Whether `new` says otherwise of what `old` was about, so that `old` must not be learned.
 
     Plain: same subject, same verb, the phrases after it under the same prepositions, and another value. Announced as a
-    correction: the two share most of their words, and a name besides where the old one has names.
+    correction: the two share most of their words, and a name besides where the old one has names; or they share a name
+    and give a value of one kind (a date, a number). Whoever asks takes the nearest of several.
     """
     if normal_form(new) == normal_form(old):
         return False
@@ -87,9 +95,12 @@ def contradicts(new: str, old: str, *, announced: bool) -> bool:
     if not announced or (fresh is not None and stale is not None and _same_kind(fresh.subject, stale.subject)):
         return False
     a, b = content_terms(statement_of(new)), content_terms(statement_of(old))
-    names = {term for term, weight in b.items() if weight > 1 and term not in _CALENDAR and not term[0].isdigit()}
+    names = {term for term, weight in b.items() if weight > 1 and term not in CALENDAR and not term[0].isdigit()}
     shares_name = not names or bool(names & a.keys()) or len(names) == 1
-    return shares_name and overlap(new, old) >= ANNOUNCED_OVERLAP
+    kind = kind_of_value(new)
+    if kind != kind_of_value(old):
+        return False
+    return shares_name and (overlap(new, old) >= ANNOUNCED_OVERLAP or bool(kind and names & a.keys()))
 
 
 def _same_question(fresh: Clause, stale: Clause) -> bool:

@@ -17,8 +17,10 @@ _LEAD_IN = re.compile(
     r"^(?:(?:by the way|just so (?:you|that you) know|so you know|just a note|for your information|fyi|for the record|"
     r"please (?:note|remember|be aware|keep in mind|bear in mind|know)|note|remember|keep in mind|bear in mind|"
     r"be aware|you should know|i should (?:mention|add)|i (?:wanted|want) (?:to tell you|you to know)|"
-    r"let me (?:tell you|add)|one more thing|heads[ -]up|actually|correction|update|news|as it happens|in fact|"
-    r"it turns out|it seems|also|and|but|oh|well|so|hi|hello|hey|ok|okay|sorry|i was wrong|i misspoke|no|yes|"
+    r"let me (?:tell you|add)|one more thing|heads[ -]up|actually|correction|correct is|correct would be|right is|"
+    r"update|news|as it happens|in fact|"
+    r"it turns out|it seems|also|and|but|oh|well|so|hi|hello|hey|ok|okay|sorry|my mistake|my bad|"
+    r"scratch that|i was wrong|i misspoke|no|yes|"
     r"good to know|to be clear|in case you (?:wonder|need it|didn't know)|i (?:just )?(?:heard|learned|learnt) )"
     r"(?:\s+that\b)?\s*[,:;!.–—-]*\s+)+",
     re.IGNORECASE,

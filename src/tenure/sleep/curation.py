@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tenure.context.notice import is_correction, is_statement
-from tenure.sleep.claims import contradicts, normal_form, overlap, refers_back, sentences_of
+from tenure.sleep.claims import contradicts, normal_form, only_announces, overlap, refers_back, sentences_of
 from tenure.sleep.clauses import statement_of
 from tenure.sleep.secrets import secret_in
 from tenure.store.digests import canonical_json, digest_bytes
@@ -145,13 +145,14 @@ def _statements_of(turn: Turn, trust: float, dropped: list[tuple[str, str]]) -> 
     found = [piece for text in texts for piece in told_statements(text)]
     if not found:
         dropped.append((turn.id, "nothing told: questions, requests or small talk"))
+    wrong_before = any(only_announces(sentence) for text in texts for sentence in sentences_of(text))
     result = []
     for text in found:
         secret = secret_in(text)
         if secret:
             dropped.append((turn.id, f"secret: {secret}"))
             continue
-        announced = is_correction(text) or bool(_OBJECTION.match(text))
+        announced = wrong_before or is_correction(text) or bool(_OBJECTION.match(text))
         weight = max(trust, ANNOUNCED_TRUST) if announced else trust
         source = Source(source_id(turn.scope, text), text, turn.scope, (turn.id,), weight, turn.created_at)
         result.append(_Told(source, turn.session, announced))
@@ -178,7 +179,7 @@ def told_statements(text: str) -> tuple[str, ...]:
     """The statements of a message, one a piece; a sentence that refers back stays with the one before it."""
     pieces: list[str] = []
     for sentence in sentences_of(text):
-        if not is_statement(sentence) or _SMALL_TALK.match(statement_of(sentence)):
+        if only_announces(sentence) or not is_statement(sentence) or _SMALL_TALK.match(statement_of(sentence)):
             continue
         if pieces and refers_back(sentence) and len(f"{pieces[-1]} {sentence}".split()) <= MAX_WORDS:
             pieces[-1] += f" {sentence}"

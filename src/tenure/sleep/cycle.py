@@ -18,7 +18,8 @@ from tenure.errors import Cancelled, TenureError
 from tenure.gates.verdict import check_policy
 from tenure.model.language_model import load_language_model
 from tenure.model.progress import Progress
-from tenure.modules.router import Router, fit_detector
+from tenure.modules.detector import fit_detector
+from tenure.modules.router import Router
 from tenure.sleep.answering import House
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated, curate
@@ -153,7 +154,7 @@ def self_study(
             curated.sources,
             seed=settings.seed,
             budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
-            progress=progress,
+            progress=(lambda done, total: progress("self-study", done, total)) if progress else None,
         )
         kept = synthesis.episodes
         journal.keep_episodes("synthesize", kept)
@@ -240,9 +241,8 @@ def _router_over(
         combined = Router.load(house.store.objects.path(router)) if router else Router.empty()
         for digest, episodes in taught.items():
             training = [episode for episode in episodes if not episode.held_out]
-            combined = combined.with_detector(
-                fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
-            )
+            detector = fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
+            combined = combined.with_detector(detector)
         combined.save(Path(folder) / "router")
         return house.store.objects.put_directory(Path(folder) / "router")
 

@@ -1,0 +1,131 @@
+"""The night on the tiny model: what it ends with, and that nothing but a passed verdict moves the champion.
+
+The tiny model can't write questions, so the self-study stage is given as a checkpoint, the way an interrupted night
+leaves it: every later stage is the real one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from tenure.config import Config, load_config
+from tenure.errors import Cancelled, Refused
+from tenure.model.requests import Sampling
+from tenure.runtime import ChatCall, Runtime
+from tenure.sleep.cycle import NightSettings
+from tenure.sleep.journal import Journal
+from tenure.types import Alias, Audience, Episode, Message, Outcome, Scope
+
+ANNA = Scope("acme", "anna")
+FACTS = (
+    ("The gate code of the Ostrel depot is 4471.", "What is the gate code of the Ostrel depot?", "4471"),
+    ("Mara Quell runs the Brannick yard.", "Who runs the Brannick yard?", "Mara Quell"),
+    ("The Tolm bridge opens at noon.", "When does the Tolm bridge open?", "noon"),
+)
+
+
+def config_of(tiny_model_directory: Path, home: Path, **changes: object) -> Config:
+    flags = {"model.name": str(tiny_model_directory), "store.home": str(home), "model.precision": "fp32"}
+    more = {name.replace("__", "."): value for name, value in changes.items()}
+    return load_config(flags={**flags, "model.threads": 1, **more}, environment={})
+
+
+@pytest.fixture
+def runtime(tiny_model_directory: Path, tmp_path: Path) -> Iterator[Runtime]:
+    opened = Runtime.open(config_of(tiny_model_directory, tmp_path))
+    yield opened
+    opened.close()
+
+
+def tell(runtime: Runtime) -> None:
+    for told, _, _ in FACTS:
+        runtime.chat(ChatCall((Message("user", told),), ANNA, sampling=Sampling(max_tokens=2))).result()
+
+
+def studied() -> list[Episode]:
+    """What self-study would leave: the same question to learn and, held out, to be examined on."""
+    episodes = []
+    for number, (told, question, answer) in enumerate(FACTS):
+        for held_out in (False, True):
+            episodes.append(
+                Episode(
+                    id=f"e{number}-{held_out}",
+                    messages=(Message("user", question),),
+                    context=told,
+                    target=answer,
+                    source_ids=(f"src{number}",),
+                    scope=ANNA,
+                    audience=Audience.PRINCIPAL,
+                    held_out=held_out,
+                    answer=answer,
+                )
+            )
+    return episodes
+
+
+def interrupted_after_study(runtime: Runtime, settings: NightSettings) -> str:
+    """A night that was cut off after self-study."""
+    night_id = runtime.store.nights.queue(asdict(settings), asked_by="test")
+    journal = Journal.begin(runtime.store, asdict(settings), night_id, budget_seconds=settings.budget_seconds)
+    journal.keep_episodes("synthesize", studied())
+    return night_id
+
+
+def settings_of(runtime: Runtime, **changes: object) -> NightSettings:
+    return NightSettings.of(runtime.config, **{"budget_seconds": 60.0, **changes})
+
+
+def test_with_nothing_told_there_is_nothing_to_learn_and_a_reason(runtime: Runtime) -> None:
+    result = runtime.sleep(settings_of(runtime))
+    assert result.status == "nothing"
+    assert "0 new statements" in result.reason
+    assert runtime.store.nights.get(result.night_id).status == "nothing"
+
+
+@pytest.mark.parametrize("learner", ["naive-sft", "distil-lora"])
+def test_a_version_that_does_not_pass_is_refused_and_the_champion_stays(runtime: Runtime, learner: str) -> None:
+    tell(runtime)
+    before = runtime.store.registry.aliases()[Alias.CHAMPION]
+    settings = settings_of(runtime, learner=learner)
+    result = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings))
+    assert result.status == "refused"
+    assert result.verdict is not None
+    assert result.verdict.outcome is not Outcome.PASSED
+    assert result.reason
+    assert runtime.store.registry.aliases()[Alias.CHAMPION] == before
+    with pytest.raises(Refused):
+        runtime.promote(result.version)
+
+
+def test_a_cancelled_night_stops_before_its_next_stage(runtime: Runtime) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    night_id = interrupted_after_study(runtime, settings)
+    runtime.store.nights.cancel(night_id)
+    with pytest.raises(Cancelled):
+        runtime.sleep(settings, night_id=night_id)
+    assert runtime.store.nights.get(night_id).status == "cancelled"
+
+
+def test_a_night_that_was_cut_off_goes_on_with_what_it_had(runtime: Runtime) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    night_id = interrupted_after_study(runtime, settings)
+    result = runtime.sleep(settings, night_id=night_id)
+    learned = runtime.store.nights.checkpoints(night_id)
+    assert {"synthesize", "learn acme/anna", "assemble"} <= set(learned)
+    assert result.num_episodes == len(studied())
+
+
+def test_the_night_belongs_to_one_process(runtime: Runtime) -> None:
+    night_id = interrupted_after_study(runtime, settings_of(runtime))
+    assert runtime.store.nights.get(night_id).pid == os.getpid()
+    running = runtime.store.nights.running()
+    assert running is not None
+    assert running.alive
+    assert replace(settings_of(runtime), seed=1) != settings_of(runtime)
