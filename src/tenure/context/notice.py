@@ -28,7 +28,8 @@ _GREETING = re.compile(
 _CORRECTION = re.compile(
     r"\b(?:actually|correction|i was wrong|that's wrong|that is wrong|not any ?more|no longer|instead of|changed to|"
     r"has changed|have changed|i misspoke|mistake|sorry,|"
-    r"got (?:\w+ ){1,2}wrong|mixed (?:\w+ ){1,2}up|correct is|update:|as of (?:today|now)|rather than|is now|are now)\b",
+    r"got (?:\w+ ){1,2}wrong|mixed (?:\w+ ){1,2}up|correct is|update:|as of (?:today|now)|rather than|"
+    r"is now|are now)\b",
     re.IGNORECASE,
 )
 

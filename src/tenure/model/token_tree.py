@@ -116,7 +116,7 @@ def _as_sequences(x_1HND: Tensor, tree: TokenTree) -> Tensor:
     heads, _, width = x_1HND.shape[1:]
     x_NC = x_1HND[0].transpose(0, 1).reshape(-1, heads * width)
     x_SLC: Tensor = _Paths.apply(x_NC, tree.paths_SL)  # type: ignore[no-untyped-call]
-    return x_SLC.unflatten(-1, (heads, width)).transpose(1, 2)
+    return x_SLC.view(*x_SLC.shape[:2], heads, width).transpose(1, 2)
 
 
 AttentionInterface.register(ATTENTION_NAME, attend_along_paths)

@@ -228,7 +228,8 @@ def other_noun(question: str, rng: random.Random) -> str:
         return ""
     match = rng.choice(found)
     start = match.start(1) if rng.random() < 0.5 else match.start(2)
-    return question[:start] + rng.choice(_NOUNS) + question[match.end(2) :]
+    noun: str = rng.choice(_NOUNS)
+    return question[:start] + noun + question[match.end(2) :]
 
 
 def other_tasks(

@@ -154,7 +154,7 @@ def self_study(
             curated.sources,
             seed=settings.seed,
             budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
-            progress=(lambda done, total: progress("self-study", done, total)) if progress else None,
+            progress=progress,
         )
         kept = synthesis.episodes
         journal.keep_episodes("synthesize", kept)
