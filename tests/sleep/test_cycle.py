@@ -122,6 +122,16 @@ def test_a_night_that_was_cut_off_goes_on_with_what_it_had(runtime: Runtime) -> 
     assert result.num_episodes == len(studied())
 
 
+def test_what_an_earlier_night_studied_is_found_by_its_very_subject(runtime: Runtime) -> None:
+    first, second = (
+        Journal(runtime.store, runtime.store.nights.queue({}, asked_by="test"), budget_seconds=60.0) for _ in range(2)
+    )
+    first.keep_episodes("synthesize", studied(), subject="the same sources, seed and base")
+    assert second.earlier_episodes("synthesize", "the same sources, seed and base") == tuple(studied())
+    assert second.earlier_episodes("synthesize", "others") is None
+    assert second.kept_episodes("synthesize") is None
+
+
 def test_the_night_belongs_to_one_process(runtime: Runtime) -> None:
     night_id = interrupted_after_study(runtime, settings_of(runtime))
     assert runtime.store.nights.get(night_id).pid == os.getpid()

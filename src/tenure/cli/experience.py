@@ -117,12 +117,21 @@ def import_file(
     as_json: JsonFlag = False,
 ) -> None:
     """Take real logs into the ledger; resumes where it stopped, keeps bad lines aside by number."""
+    from tenure.context.recall import Context
     from tenure.store.importers import import_file as take
 
     session: Session = context.obj
     with told_plainly(), session.store() as store, bars() as progress:
+        layer = Context(store.memories, session.config.context)
         show(
-            take(store, file, format=form, scope=scope_of(scope), progress=progress),
+            take(
+                store,
+                file,
+                format=form,
+                scope=scope_of(scope),
+                progress=progress,
+                notice=lambda turn: layer.notice(turn).memories,
+            ),
             as_json=as_json,
             title=f"import {file}",
         )

@@ -27,9 +27,9 @@ def sleep(
 
     session: Session = context.obj
     with told_plainly(), session.runtime() as runtime:
-        settings = NightSettings.of(
-            session.config, learner=learner, budget_seconds=budget_seconds, seed=seed, propose=propose
-        )
+        given = {"learner": learner, "budget_seconds": budget_seconds, "seed": seed, "propose": propose}
+        stored = runtime.store.nights.get(night).settings if night else {}
+        settings = NightSettings.of(session.config, **{**stored, **{k: v for k, v in given.items() if v is not None}})
         with bars() as progress:
             result = runtime.sleep(settings, night_id=night, progress=progress)
         if result.verdict is not None and not as_json:

@@ -10,7 +10,8 @@ import typer
 from tenure.cli.output import bars, show
 from tenure.cli.session import JsonFlag, Session, told_plainly
 from tenure.config import describe_settings
-from tenure.errors import InputError
+from tenure.errors import InputError, TamperedObject
+from tenure.store.digests import plain
 from tenure.types import Role
 
 
@@ -33,9 +34,11 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Check the ledger's hash chain entry by entry, and the bytes of every artefact."""
     session: Session = context.obj
     with told_plainly(), session.store() as store, bars() as progress:
-        show(
-            store.ledger.verify(lambda done, total: progress("entries", done, total)), as_json=as_json, title="verified"
-        )
+        chain = store.ledger.verify(lambda done, total: progress("entries", done, total))
+        broken = store.objects.broken(lambda done, total: progress("artefacts", done, total))
+        show({**plain(chain), "broken_artefacts": broken}, as_json=as_json, title="verified")
+        if broken:
+            raise TamperedObject(f"{len(broken)} artefacts aren't what their names say; restore a backup")
 
 
 def backup(
@@ -54,6 +57,9 @@ def backup(
 def restore(
     context: typer.Context,
     archive: Annotated[Path, typer.Argument(help="An archive that `tenure backup` wrote.")],
+    tombstones: Annotated[
+        Path | None, typer.Option(help="tombstones.jsonl of the old home, when restoring on another machine.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Restore a backup into the store's home; what was deleted since stays deleted."""
@@ -61,7 +67,7 @@ def restore(
 
     session: Session = context.obj
     with told_plainly():
-        show(take(archive, session.config.home), as_json=as_json, title=f"restored {archive}")
+        show(take(archive, session.config.home, tombstones=tombstones), as_json=as_json, title=f"restored {archive}")
 
 
 def keys(

@@ -44,12 +44,12 @@ class DistilLora:
     """
 
     placement: Placement = field(default_factory=Placement)
-    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=150, learning_rate=1e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=130, learning_rate=1.5e-3))
     hard: float = 1.0
-    soft: float = 0.0
-    beta: float = 0.5
-    num_questions: int = 12
-    num_near_misses: int = 3
+    soft: float = 0.3
+    beta: float = 0.3
+    num_questions: int = 20
+    num_near_misses: int = 0
     num_neutral: int = 2
     num_kept: int = 64
     answer_tokens: int = 24
@@ -75,7 +75,7 @@ class DistilLora:
         lesson = Lesson(
             pools=(
                 Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
-                Pool(self._kept_examples(model, own_answers(model, kept, self.answer_tokens)), self.num_near_misses),
+                Pool(self._near_examples(model, kept), self.num_near_misses),
                 Pool(self._kept_examples(model, neutral_sequences(model)), self.num_neutral),
             ),
             placement=self.placement,
@@ -113,6 +113,11 @@ class DistilLora:
         taught = [reply_tokens(model, teacher_messages(e), e.target) for e in questions]
         wanted = distributions(model.network, taught, num_kept=self._num_kept(model))
         return tuple(replace(example, wanted=w) for example, w in zip(examples, wanted, strict=True))
+
+    def _near_examples(self, model: LanguageModel, kept: Sequence[Episode]) -> tuple[Example, ...]:
+        if not self.num_near_misses:
+            return ()  # the base's own answers to them take their time
+        return self._kept_examples(model, own_answers(model, kept, self.answer_tokens))
 
     def _kept_examples(
         self, model: LanguageModel, sequences: Mapping[str, tuple[tuple[int, ...], int]]

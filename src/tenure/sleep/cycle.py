@@ -26,11 +26,12 @@ from tenure.sleep.curation import Curated, curate
 from tenure.sleep.examiner import exam_of, examine_version
 from tenure.sleep.journal import Journal, candidate_document
 from tenure.sleep.synthesis import synthesize
+from tenure.store.digests import canonical_json, digest_bytes, version_digest
 from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleRef, Outcome, Verdict
 from tenure.weights.learners import LEARNERS
 
-SYNTHESIS_SHARE = 0.30
-LEARN_SHARE = 0.45  # of the whole budget; the rest is the gate's
+SYNTHESIS_SHARE = 0.20
+LEARN_SHARE = 0.50  # of the whole budget; the rest is the gate's
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +146,24 @@ def learned_sources(house: House, digest: str) -> Iterator[str]:
 def self_study(
     house: House, journal: Journal, curated: Curated, settings: NightSettings, progress: Progress | None
 ) -> tuple[Episode, ...]:
-    """Questions and answers written by the model itself with the source in its context, checked against the source."""
-    kept = journal.kept_episodes("synthesize")
+    """Questions about the sources, with the source in the model's context, checked against the source.
+
+    A night that was refused has already studied them: what it wrote about the same sources with the same seed is taken.
+    """
+    sources = [(source.id, source.text) for source in curated.sources]
+    subject = digest_bytes(canonical_json([sources, settings.seed, version_digest(house.model.version())]))
+    kept = journal.kept_episodes("synthesize") or journal.earlier_episodes("synthesize", subject)
     if kept is None:
-        synthesis = synthesize(
+        kept = synthesize(
             house.engine,
             house.model.chat,
             curated.sources,
             seed=settings.seed,
             budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
             progress=progress,
-        )
-        kept = synthesis.episodes
-        journal.keep_episodes("synthesize", kept)
+        ).episodes
+    if journal.finished("synthesize") is None:
+        journal.keep_episodes("synthesize", kept, subject=subject)
     return kept
 
 

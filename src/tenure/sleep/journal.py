@@ -84,9 +84,18 @@ class Journal:
     def kept_episodes(self, stage: str) -> tuple[Episode, ...] | None:
         """The episodes that a finished stage left."""
         done = self.finished(stage)
-        if done is None:
-            return None
-        return tuple(episode_from(document) for document in json.loads(self._store.objects.bytes(done["episodes"])))
+        return self._episodes(done["episodes"]) if done is not None else None
+
+    def earlier_episodes(self, stage: str, subject: str) -> tuple[Episode, ...] | None:
+        """What one of the last nights left of a stage on the very same subject, if one did."""
+        for night in self._store.nights.list():
+            done = self._store.nights.checkpoints(night.id).get(stage, {})
+            if done.get("subject") == subject:
+                return self._episodes(done["episodes"])
+        return None
+
+    def _episodes(self, digest: str) -> tuple[Episode, ...]:
+        return tuple(episode_from(document) for document in json.loads(self._store.objects.bytes(digest)))
 
     def end(self, status: str, result: Mapping[str, Any]) -> None:
         """Close the job."""
