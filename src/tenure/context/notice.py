@@ -7,6 +7,7 @@ Called by `Context.notice` on the request path; makes no model call and reads no
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value
 
@@ -74,20 +75,31 @@ def is_correction(text: str) -> bool:
 def replaces(new: str, old: str) -> bool:
     """True when `new` says the same thing as `old` with another value, so that `old` must no longer be recalled.
 
-    Both ways round most of what is said must be shared; an announced correction needs less.
+    What is said besides names must be shared for the most part, both ways round, and the names that `old` begins with
+    too: statements about one firm share its name without contradicting one another.
     """
     new_terms, old_terms = content_terms(new), content_terms(old)
     if new_terms.keys() == old_terms.keys():
         return True
-    shared = min(coverage(old_terms, new_terms), coverage(new_terms, old_terms))
-    return shared >= (0.4 if is_correction(new) else 0.6)
+    new_words, old_words = _said(new_terms), _said(old_terms)
+    if not new_words or not old_words or not _names(new_terms) & _names(old_terms):
+        return False
+    return min(coverage(old_words, new_words), coverage(new_words, old_words)) >= 0.6
 
 
 def likeness(new: str, old: str) -> float:
     """How much an announced correction may be about `old`: 0 without a shared name or with another kind of value."""
     new_terms, old_terms = content_terms(new), content_terms(old)
-    names = {term for term, weight in old_terms.items() if weight > 1 and term not in CALENDAR and not term.isdigit()}
-    kind = kind_of_value(new)
-    if not kind or kind != kind_of_value(old) or not names & new_terms.keys():
+    if kind_of_value(new) != kind_of_value(old) or not _names(old_terms) & new_terms.keys():
         return 0.0
-    return coverage(old_terms, new_terms)
+    same_kind = 0.2 if kind_of_value(new) else 0.0
+    return coverage(_said(old_terms), new_terms) + same_kind
+
+
+def _said(terms: Mapping[str, float]) -> dict[str, float]:
+    """The terms without names, numbers and days."""
+    return {term: weight for term, weight in terms.items() if weight == 1 and term not in CALENDAR}
+
+
+def _names(terms: Mapping[str, float]) -> set[str]:
+    return {term for term, weight in terms.items() if weight > 1 and term not in CALENDAR and not term[0].isdigit()}

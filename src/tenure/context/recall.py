@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from tenure.config import ContextConfig
 from tenure.context.notes import written_in
 from tenure.context.notice import is_correction, likeness, replaces, statements
-from tenure.context.terms import content_terms, coverage
+from tenure.context.terms import content_terms, coverage, telling
 from tenure.store.memories import Memories
 from tenure.types import Feedback, Memory, MemoryKind, Message, Scope, Turn
 
 CountTokens = Callable[[Sequence[Message]], int]
 NUM_CANDIDATES = 24
+NEAR_BEST = 0.8  # share of the best score that a further memory must reach
 SHORT_QUESTION_TERMS = 3
 
 
@@ -74,12 +75,11 @@ class Context:
         return Noticed(tuple(kept), tuple(superseded))
 
     def _replaced(self, text: str, scope: Scope) -> list[Memory]:
-        """The memories that a new statement replaces; an announced correction in other words takes the likest one."""
-        current = [m for m in self._memories.search(text, scope, limit=NUM_CANDIDATES) if m.superseded_by is None]
-        found = [old for old in current if replaces(text, old.text)]
-        if found or not current or not is_correction(text):
-            return found
-        likest = max(current, key=lambda old: (likeness(text, old.text), old.recorded_at))
+        """The memories that a new statement replaces; an announced correction takes the one that it is likest to."""
+        found = self._memories.search(text, scope, limit=NUM_CANDIDATES)
+        if not found or not is_correction(text):
+            return [old for old in found if replaces(text, old.text)]
+        likest = max(found, key=lambda old: (likeness(text, old.text), old.recorded_at))
         return [likest] if likeness(text, likest.text) > 0 else []
 
     def recall(
@@ -111,10 +111,11 @@ class Context:
 
     def _ranked(self, wanted: dict[str, float], query: str, scope: Scope) -> list[Memory]:
         found = self._memories.search(query, scope, limit=NUM_CANDIDATES) if wanted else ()
-        current = [m for m in found if m.superseded_by is None]
-        scored = [replace(m, score=coverage(wanted, content_terms(m.text))) for m in current]
-        best = max((m.score for m in scored), default=0.0)
-        floor = max(self._settings.min_score, 0.6 * best)
+        texts = {memory.id: content_terms(memory.text) for memory in found}
+        near = [m for m in found if coverage(wanted, texts[m.id]) >= self._settings.min_score]
+        weights = telling(wanted, list(texts.values()))
+        scored = [replace(m, score=coverage(weights, texts[m.id])) for m in near]
+        floor = NEAR_BEST * max((m.score for m in scored), default=0.0)
         return sorted((m for m in scored if m.score >= floor), key=lambda m: (-m.score, -m.recorded_at))
 
 

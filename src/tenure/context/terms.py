@@ -5,7 +5,9 @@ Knows no store and no model; called by `notice` and `recall`.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Collection, Mapping, Sequence
 
 _WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*", re.UNICODE)
 _FUNCTION_WORDS = frozenset(
@@ -44,10 +46,35 @@ def content_terms(text: str) -> dict[str, float]:
     return terms
 
 
-def coverage(wanted: dict[str, float], text_terms: dict[str, float]) -> float:
+def matched(term: str, text_terms: Collection[str]) -> float:
+    """1 when the text has the term, 0.7 when it has a relative of it (`founder`, `founded`), else 0."""
+    if term in text_terms:
+        return 1.0
+    return 0.7 if any(_related(term, other) for other in text_terms) else 0.0
+
+
+def _related(one: str, other: str) -> bool:
+    shared = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return shared >= 5 and shared >= 0.6 * max(len(one), len(other)) and one.isalpha() and other.isalpha()
+
+
+def coverage(wanted: Mapping[str, float], text_terms: Collection[str]) -> float:
     """Share of the wanted weight that the text has, 0 to 1; 0 when nothing is wanted."""
     total = sum(wanted.values())
-    return sum(weight for term, weight in wanted.items() if term in text_terms) / total if total else 0.0
+    return sum(weight * matched(term, text_terms) for term, weight in wanted.items()) / total if total else 0.0
+
+
+def telling(wanted: Mapping[str, float], texts: Sequence[Collection[str]]) -> dict[str, float]:
+    """The wanted terms, each weighed down by how many of the texts have it: what all of them say tells none apart."""
+    count = len(texts)
+    return {
+        term: weight * math.log((count + 1) / (0.5 + sum(term in text for text in texts)))
+        for term, weight in wanted.items()
+    }
 
 
 _MONTHS = "january february march april june july august september october november december"
