@@ -34,8 +34,8 @@ from tenure.model.progress import Progress
 from tenure.store.library import Store
 from tenure.types import Message, QuestionItem, Role, Verdict
 
-QUICK_FACTS, QUICK_SECONDS = 8, 150.0
-FULL_FACTS, FULL_SECONDS = 24, 420.0
+QUICK_FACTS, QUICK_SECONDS = 8, 200.0
+FULL_FACTS, FULL_SECONDS = 24, 500.0
 
 
 @dataclass(slots=True)

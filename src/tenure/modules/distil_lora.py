@@ -30,6 +30,8 @@ from tenure.modules.objectives import Example, distributions
 from tenure.types import Candidate, Episode, Message
 
 NAME = "distil-lora"
+MIN_STEP = 8
+QUESTIONS_PER_PLACE = 16  # a step has one place for so many questions
 WORD = re.compile(r"\w+")
 ECHO_DROPOUT = 0.08  # even names go missing now and then: people ask about them in other words
 
@@ -71,6 +73,36 @@ class DistilLora:
         started = time.monotonic()
         check_directory(directory)
         questions, kept = questions_of(episodes), kept_of(episodes)
+        return self._sized(len(questions))._learn(
+            model,
+            questions,
+            kept,
+            deadline=started + budget_seconds,
+            started=started,
+            seed=seed,
+            directory=directory,
+            progress=progress,
+            replay=replay,
+        )
+
+    def _sized(self, num_questions: int) -> DistilLora:
+        """Few questions take smaller steps, so that a short night has enough of them."""
+        wanted = max(MIN_STEP, num_questions // QUESTIONS_PER_PLACE)
+        return replace(self, num_questions=min(self.num_questions, wanted))
+
+    def _learn(
+        self,
+        model: LanguageModel,
+        questions: Sequence[Episode],
+        kept: Sequence[Episode],
+        *,
+        deadline: float,
+        started: float,
+        seed: int,
+        directory: Path,
+        progress: Progress | None,
+        replay: Candidate | None,
+    ) -> Candidate:
         steps = replay_of(replay, NAME, plain_settings(self), seed)
         lesson = Lesson(
             pools=(
@@ -90,7 +122,7 @@ class DistilLora:
             place="module",
             episodes=(*questions, *kept),
             seed=seed,
-            deadline=started + budget_seconds,
+            deadline=deadline,
             started=started,
             directory=directory,
             progress=progress,

@@ -31,7 +31,7 @@ from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleR
 from tenure.weights.learners import LEARNERS
 
 SYNTHESIS_SHARE = 0.20
-LEARN_SHARE = 0.50  # of the whole budget; the rest is the gate's
+LEARN_SHARE = 0.60  # of the whole budget; the rest is the gate's
 
 
 @dataclass(frozen=True, slots=True)
