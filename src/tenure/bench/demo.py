@@ -32,7 +32,7 @@ from tenure.gates.marking import is_right
 from tenure.model.catalog import resolve
 from tenure.model.progress import Progress
 from tenure.store.library import Store
-from tenure.types import Message, QuestionItem, Role, Verdict
+from tenure.types import Message, QuestionItem, Role, SilenceItem, Verdict
 
 QUICK_FACTS, QUICK_SECONDS = 8, 200.0
 FULL_FACTS, FULL_SECONDS = 24, 500.0
@@ -55,10 +55,19 @@ class Stage:
         self.steps.append(Step(title, number, note))
         self.console.print(f"[bold]{len(self.steps):>2}. {title}[/bold]  [green]{number}[/green]  [dim]{note}[/dim]")
 
-    def chat(self, key: str, messages: Sequence[Message], *, memory: bool, store: bool, max_tokens: int = 40) -> str:
+    def chat(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        memory: bool,
+        store: bool,
+        max_tokens: int = 40,
+        model: str = "champion",
+    ) -> str:
         """One reply. Raises TenureError when the door refuses."""
         body = {
-            "model": "champion",
+            "model": model,
             "messages": [{"role": m.role, "content": m.content} for m in messages],
             "max_tokens": max_tokens,
             "temperature": 0,
@@ -179,15 +188,16 @@ def show_harm(stage: Stage, verdict: Verdict | None, world: World) -> None:
             stage.say(f"General ability, {check.name}", f"{check.value:+.3f}", bound)
     with Store.open(stage.home) as store:
         base = next(record.digest for record in store.registry.versions() if not record.version.modules)
-    changed = 0
-    for item in world.near_misses:
-        here = stage.chat(stage.colleague, item.messages, memory=False, store=False)
-        headers = {"Authorization": f"Bearer {stage.colleague}"}
-        body = {"model": base, "messages": [{"role": "user", "content": item.messages[-1].content}], "max_tokens": 40}
-        there = stage.server.client.post(
-            "/v1/chat/completions", json={**body, "memory": False, "store": False, "temperature": 0}, headers=headers
-        ).json()["choices"][0]["message"]["content"]
-        changed += here != there
+
+    def differs(item: SilenceItem) -> bool:
+        here, there = (
+            stage.chat(stage.colleague, item.messages, memory=False, store=False, model=model)
+            for model in ("champion", base)
+        )
+        return here != there
+
+    with ThreadPoolExecutor(8) as pool:
+        changed = sum(pool.map(differs, world.near_misses))
     stage.say(
         "Near-miss prompts answered differently", f"{changed} of {len(world.near_misses)}", "it stays silent there"
     )
