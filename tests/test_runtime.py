@@ -138,3 +138,13 @@ def test_a_runtime_without_a_model_moves_and_reads_what_is_stored(config: Config
     light = Runtime.open(config, model=False)
     assert light.status().aliases == runtime.status().aliases
     light.close()
+
+
+def test_auto_precision_stays_what_the_home_was_founded_on(config: Config) -> None:
+    founded = replace(config, model=replace(config.model, precision="bf16"))
+    Runtime.open(founded).close()
+    auto = Runtime.open(replace(config, model=replace(config.model, precision="auto")))
+    try:
+        assert auto.model.precision == auto.status().precision == "bf16"
+    finally:
+        auto.close()

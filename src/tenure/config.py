@@ -29,7 +29,11 @@ class ModelConfig:
 
     name: str = setting("smollm2-135m", "A known name, a local directory in transformers layout, or a hub id.")
     cache: str = setting("~/.cache/tenure", "Where downloaded and converted models are kept.")
-    precision: str = setting("bf16", "What is served and judged: fp32, bf16 or int8 (weight-only).")
+    precision: str = setting(
+        "auto",
+        "What is served and judged: fp32, bf16, int8 (weight-only), or auto: what the home was founded on; for a new "
+        "one bf16 where the processor multiplies it natively, else fp32.",
+    )
     threads: int = setting(0, "Compute threads; 0 means one per core.")
 
 

@@ -21,7 +21,7 @@ from tenure.gates.attested import attested_verdict
 from tenure.model.catalog import resolve
 from tenure.model.engine import Engine
 from tenure.model.generation import Generation
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import AUTO, LanguageModel, load_language_model
 from tenure.model.progress import Progress
 from tenure.model.requests import GenerationRequest
 from tenure.model.worker import EngineWorker
@@ -109,7 +109,7 @@ class Runtime:
             return cls(config, store, None, None)
         directory = resolve(config.model.name, config.cache, progress=progress)
         loaded = load_language_model(
-            directory, precision=config.model.precision, threads=config.model.threads, cache=config.cache
+            directory, precision=_precision(config, store), threads=config.model.threads, cache=config.cache
         )
         runtime = cls(config, store, loaded, Engine(loaded, config.engine))
         if worker:
@@ -379,7 +379,7 @@ class Runtime:
         aliases = {alias.value: digest for alias, digest in registry.aliases().items()}
         return Status(
             model=self.config.server.upstream or self.config.model.name,
-            precision=self.config.model.precision,
+            precision=_precision(self.config, self.store),
             aliases=aliases,
             num_entries=self.store.ledger.head(),
             num_versions=len(registry.versions()),
@@ -417,3 +417,11 @@ class Runtime:
 
     def _window_tokens(self) -> int:
         return self._engine.max_context_tokens if self._engine else self.config.engine.max_context_tokens
+
+
+def _precision(config: Config, store: Store) -> str:
+    """What to load the base at: as configured, and for "auto" as the home was founded ("auto" for a new home)."""
+    anchor = store.registry.aliases().get(Alias.ANCHOR)
+    if config.model.precision != AUTO or anchor is None:
+        return config.model.precision
+    return store.registry.version(anchor).precision

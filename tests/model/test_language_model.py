@@ -40,6 +40,14 @@ def test_precision_is_recorded_in_the_version(tiny_model_directory: Path, precis
     assert version.base == load_language_model(tiny_model_directory, precision="fp32").base
 
 
+def test_auto_takes_what_the_processor_multiplies_natively(
+    tiny_model_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for native, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("tenure.model.language_model.packs_bf16", lambda native=native: native)
+        assert load_language_model(tiny_model_directory, precision="auto").precision == precision
+
+
 def test_an_unknown_precision_is_refused(tiny_model_directory: Path) -> None:
     with pytest.raises(ModelError, match="fp32, bf16, int8"):
         load_language_model(tiny_model_directory, precision="fp8")

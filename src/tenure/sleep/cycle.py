@@ -16,7 +16,7 @@ from typing import Any
 from tenure.config import Config
 from tenure.errors import Cancelled, TenureError
 from tenure.gates.verdict import check_policy
-from tenure.model.language_model import load_language_model
+from tenure.model.language_model import load_language_model, native_precision
 from tenure.model.progress import Progress
 from tenure.modules.detector import fit_detector
 from tenure.modules.router import Router
@@ -180,7 +180,9 @@ def learn(
     if done is not None:
         return done
     training = [episode for episode in episodes if not episode.held_out]
-    network = load_language_model(house.model.directory, precision="bf16", threads=house.config.model.threads)
+    network = load_language_model(
+        house.model.directory, precision=native_precision(), threads=house.config.model.threads
+    )
     with tempfile.TemporaryDirectory(prefix="tenure-night-") as folder:
         candidate = LEARNERS[settings.learner]().learn(
             network,
