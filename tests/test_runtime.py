@@ -148,3 +148,16 @@ def test_auto_precision_stays_what_the_home_was_founded_on(config: Config) -> No
         assert auto.model.precision == auto.status().precision == "bf16"
     finally:
         auto.close()
+
+
+def test_tools_count_before_a_memory_is_written_in(runtime: Runtime) -> None:
+    """A request that only fits without its notes is answered without them."""
+    told = "The gate code of the Ostrel depot is 4471."
+    say(runtime, told)
+    question = (Message("user", "What is the gate code of the Ostrel depot?"),)
+    tool = {"type": "function", "function": {"name": "look_up", "description": "Looks things up. " * 20}}
+    taken = len(runtime.model.chat.encode(question, tools=(tool,)))
+    call = ChatCall(question, ANNA, sampling=Sampling(max_tokens=2000 - taken), tools=(tool,))
+    reply = runtime.chat(call)
+    assert not reply.memory_ids
+    reply.cancel()

@@ -50,7 +50,6 @@ class EngineConfig:
     weight_sets_bytes: int = setting(
         2 * 2**30, "Memory for weight sets beside the base; the oldest idle one goes first."
     )
-    compile: bool = setting(False, "Compile the decode step (slow first start, kept cache).")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenure.config import Config
 from tenure.context.recall import Context, Noticed, Recall
@@ -182,7 +182,12 @@ class Runtime:
         if not call.memory or call.raw_prompt is not None:
             return Recall((), call.messages)
         room_tokens = self._window_tokens() - call.sampling.max_tokens
-        return self.context.recall(call.scope, call.messages, count_tokens=self._count_tokens, room_tokens=room_tokens)
+        return self.context.recall(
+            call.scope,
+            call.messages,
+            count_tokens=lambda messages: self._count_tokens(messages, call.tools),
+            room_tokens=room_tokens,
+        )
 
     def _submit(self, call: ChatCall, plan: Plan, recall: Recall) -> Generation:
         chat = self.model.chat
@@ -410,10 +415,10 @@ class Runtime:
             raise ConfigError("proxy mode has no model of its own; unset server.upstream to serve and train one")
         return self._served
 
-    def _count_tokens(self, messages: Sequence[Message]) -> int:
+    def _count_tokens(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> int:
         if self._model is None:  # an upstream's tokenizer is unknown: four characters a token, as a rule of thumb
             return sum(len(message.content) // 4 + 4 for message in messages)
-        return len(self._model.chat.encode(messages))
+        return len(self._model.chat.encode(messages, tools=tools))
 
     def _window_tokens(self) -> int:
         return self._engine.max_context_tokens if self._engine else self.config.engine.max_context_tokens

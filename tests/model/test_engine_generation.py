@@ -10,7 +10,7 @@ import torch
 from served import engine_of, prompt, tiny
 from transformers import AutoModelForCausalLM
 
-from tenure.errors import ConfigError, ContextTooLong, InputError, NotFound
+from tenure.errors import ContextTooLong, InputError, NotFound
 from tenure.model.language_model import LanguageModel
 from tenure.model.requests import Completion, GenerationRequest, Sampling
 from tenure.types import AttachmentUse
@@ -132,8 +132,3 @@ def test_what_cannot_be_asked_is_refused_before_it_joins(model: LanguageModel) -
 def test_the_longest_reply_fills_the_window(model: LanguageModel) -> None:
     request = GenerationRequest(prompt(3, 450), Sampling(max_tokens=62))
     assert engine_of(model).generate([request])[0].tokens == alone(model, request).tokens
-
-
-def test_a_setting_without_effect_is_refused(model: LanguageModel) -> None:
-    with pytest.raises(ConfigError, match="compile"):
-        engine_of(model, compile=True)

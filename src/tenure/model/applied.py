@@ -14,26 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tenure.errors import ModelError
-from tenure.model.attachments import read_low_rank
+from tenure.model.attachments import with_deltas
 from tenure.model.language_model import parameter_digest
 
 
 def merged_parameters(network: nn.Module, deltas: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
     """The parameters that (directory, scale) deltas change, with all of them merged in, by parameter name.
 
-    W + sum of scale * B A over the deltas in order (Hu et al. 2021, LoRA, section 4.1, B including alpha / r), summed
-    in float32 and rounded once to the parameter's dtype. The network is left as it is.
-    Raises BrokenModel for a delta that can't be read or doesn't fit the network.
+    See `with_deltas`. The network is left as it is.
     """
-    weights = _linear_weights(network)
-    shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
-    sums: dict[str, Tensor] = {}
-    for directory, scale in deltas:
-        for name, (a_RI, b_OR) in read_low_rank(directory, str(directory), shapes).factors.items():
-            if name not in sums:
-                sums[name] = weights[name].detach().float().clone()
-            sums[name].addmm_(b_OR, a_RI, alpha=scale)
-    return {f"{name}.weight": total.to(weights[name].dtype) for name, total in sums.items()}
+    return {f"{name}.weight": total for name, total in with_deltas(_linear_weights(network), deltas).items()}
 
 
 def _linear_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -93,6 +93,22 @@ def part_shapes(layers: Iterable[AttachableLinear]) -> dict[str, tuple[int, int]
     return {part.name: (part.end - part.start, layer.in_features) for layer in layers for part in layer.parts}
 
 
+def with_deltas(weights: Mapping[str, Tensor], deltas: Sequence[tuple[Path, float]]) -> dict[str, Tensor]:
+    """The weights [O, I], by the name of their linear, that (directory, scale) deltas change, with all merged in.
+
+    W + sum of scale * B A over the deltas in order (Hu et al. 2021, LoRA, section 4.1, B including alpha / r), summed
+    in float32 and rounded once to the weight's dtype. Raises BrokenModel for a delta that can't be read or doesn't fit.
+    """
+    shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
+    sums: dict[str, Tensor] = {}
+    for directory, scale in deltas:
+        for name, (a_RI, b_OR) in read_low_rank(directory, str(directory), shapes).factors.items():
+            if name not in sums:
+                sums[name] = weights[name].detach().float().clone()
+            sums[name].addmm_(b_OR, a_RI, alpha=scale)
+    return {name: total.to(weights[name].dtype) for name, total in sums.items()}
+
+
 Used = tuple[tuple[LowRank, float], ...]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tenure.config import EngineConfig
-from tenure.errors import ConfigError, ContextTooLong, InputError, ModelError
+from tenure.errors import ContextTooLong, InputError, ModelError
 from tenure.model.attachments import Shelf
 from tenure.model.batch import Counters, Row, RunningBatch
 from tenure.model.cache import PrefixCache, block_names, prefix_root
@@ -43,8 +43,6 @@ class Engine:
     """See the module. `settings` is [engine] of the configuration; precision is the loaded model's."""
 
     def __init__(self, model: LanguageModel, settings: EngineConfig) -> None:
-        if settings.compile:
-            raise ConfigError("engine.compile = true isn't supported by this engine yet; leave it false")
         self.settings = settings
         self.max_context_tokens = min(settings.max_context_tokens, model.max_context_tokens)
         self._model = model

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tenure.errors import ModelError, NotFound
-from tenure.model.attachments import part_shapes, read_low_rank
+from tenure.model.attachments import with_deltas
 from tenure.model.nn.attachable_linear import AttachableLinear
 from tenure.model.precision import Packing, Weight
 
@@ -64,19 +63,12 @@ class WeightSets:
             self._live.append(fresh)
 
     def _merge(self, deltas: Sequence[tuple[Path, float]]) -> dict[str, Weight]:
-        shapes = part_shapes(self._layers.values())
         originals = {name: w for layer in self._layers.values() for name, w in layer.originals.items()}
-        merged: dict[str, Tensor] = {}
-        for directory, scale in deltas:
-            for name, (a, b) in read_low_rank(directory, str(directory), shapes).factors.items():
-                if name not in merged:
-                    merged[name] = originals[name].detach().float().clone()
-                merged[name].addmm_(b, a, alpha=scale)
-        rounded = {name: weight.to(originals[name].dtype) for name, weight in merged.items()}
+        merged = with_deltas(originals, deltas)
         return {
-            key: self._packing(torch.cat([rounded.get(name, w) for name, w in layer.originals.items()]))
+            key: self._packing(torch.cat([merged.get(name, w) for name, w in layer.originals.items()]))
             for key, layer in self._layers.items()
-            if not rounded.keys().isdisjoint(layer.originals)
+            if not merged.keys().isdisjoint(layer.originals)
         }
 
     def _make_room(self, num_bytes: int, name: str) -> None:

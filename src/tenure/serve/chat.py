@@ -6,14 +6,13 @@ The reply's id is the turn's id. The chunk with the finish reason leaves only af
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from tenure.conversation import ChatCall, ChatResult, Reply
-from tenure.errors import ContextTooLong, ModelError, NotFound
+from tenure.errors import ModelError, NotFound
 from tenure.model.requests import TokenEvent
 from tenure.runtime import Runtime
 from tenure.serve import replies, wire
@@ -32,12 +31,7 @@ router = APIRouter(tags=["chat"])
 def begin(runtime: Runtime, call: ChatCall) -> Reply:
     """Start a reply. What isn't found at this point is the model: raises UnknownModel, and what the runtime raises."""
     try:
-        try:
-            return runtime.chat(call)
-        except ContextTooLong:
-            if not call.memory or call.raw_prompt is not None:
-                raise
-            return runtime.chat(replace(call, memory=False))  # what the asker sent goes before what memory would add
+        return runtime.chat(call)
     except NotFound as error:
         raise UnknownModel(str(error)) from error
 
