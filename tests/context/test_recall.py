@@ -101,3 +101,10 @@ def test_without_room_for_the_examples_they_are_left_out_and_without_room_for_a_
     assert "4471" in tight.messages[0].content
     assert full.messages == asked
     assert not full.memories
+
+
+def test_a_note_is_written_without_what_leads_into_it(store: Store) -> None:
+    context = Context(store.memories, ContextConfig())
+    tell(store, context, ANNA, "By the way, the gate code of the Ostrel depot is 4471.", 1)
+    written = asked(context, ANNA, "What is the gate code of the Ostrel depot?")
+    assert "Context: The gate code of the Ostrel depot is 4471." in written

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from tenure.context.lead_ins import statement_of
 from tenure.modules.near_misses import names_of, neighbour, other_tasks
-from tenure.sleep.clauses import active_of, parse_clause, statement_of, swapped
+from tenure.sleep.clauses import active_of, parse_clause, swapped
 from tenure.sleep.questions import cores_of, dressed
 
 

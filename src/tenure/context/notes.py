@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tenure.context.lead_ins import without_lead_in
 from tenure.types import Memory, Message
 
 _EXAMPLES = (
@@ -41,7 +42,7 @@ def written_in(
         return tuple(messages)
     last = max(i for i, m in enumerate(messages) if m.role == "user")
     start = next((i for i, m in enumerate(messages) if m.role not in ("system", "developer")), 0)
-    context = " ".join(memory.text for memory in memories)
+    context = " ".join(without_lead_in(memory.text) for memory in memories)
     asked = replace(messages[last], content=_asked(context, messages[last].content))
     shown = EXAMPLE_MESSAGES if examples else ()
     return (*messages[:start], *shown, *messages[start:last], asked, *messages[last + 1 :])

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tenure.context.lead_ins import statement_of
 from tenure.model.chat import ChatFormat
 from tenure.model.requests import Completion, GenerationRequest, ScoreRequest, ScoreResult
-from tenure.sleep.clauses import parts_of_speech, statement_of
+from tenure.sleep.clauses import parts_of_speech
 from tenure.sleep.questions import KINDS
 
 EXAMPLES = (

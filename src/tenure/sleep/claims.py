@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
+from tenure.context.lead_ins import statement_of
 from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value
-from tenure.sleep.clauses import PRONOUNS, Clause, head_noun, parse_clause, statement_of
+from tenure.sleep.clauses import PRONOUNS, Clause, head_noun, parse_clause
 
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|Mt|No|Inc|Ltd|Co|approx|vs|e\.g|i\.e|a\.m|p\.m)\.)$")
 _BREAK = re.compile(r"(?<=[.!?])[\"'”)]*\s+(?=[\"'“(]?[A-Z0-9])|\n+")

@@ -13,23 +13,8 @@ from functools import lru_cache
 
 from lemminflect import getAllLemmas, getInflection
 
-_LEAD_IN = re.compile(
-    r"^(?:(?:by the way|just so (?:you|that you) know|so you know|just a note|for your information|fyi|for the record|"
-    r"please (?:note|remember|be aware|keep in mind|bear in mind|know)|note|remember|keep in mind|bear in mind|"
-    r"be aware|you should know|i should (?:mention|add)|i (?:wanted|want) (?:to tell you|you to know)|"
-    r"let me (?:tell you|add)|one more thing|heads[ -]up|actually|correction|correct is|correct would be|right is|"
-    r"update|news|as it happens|in fact|"
-    r"it turns out|it seems|also|and|but|oh|well|so|hi|hello|hey|ok|okay|sorry|my mistake|my bad|"
-    r"scratch that|i was wrong|i misspoke|no|yes|"
-    r"good to know|to be clear|in case you (?:wonder|need it|didn't know)|i (?:just )?(?:heard|learned|learnt) )"
-    r"(?:\s+that\b)?\s*[,:;!.–—-]*\s+)+",
-    re.IGNORECASE,
-)
-_TRAILER = re.compile(
-    r",? (?:now|these days|nowadays|currently|at the moment|by the way|last week|last month|yesterday|today|"
-    r"from now on|as of (?:now|today)|nothing else|just so you know|fyi|you know)$",
-    re.IGNORECASE,
-)
+from tenure.context.lead_ins import statement_of
+
 _WORD = re.compile(r"'[^']+'(?=[\s.,;:!?]|$)|\"[^\"]+\"|\S+")
 BE = frozenset({"is", "are", "was", "were"})
 HAVE = frozenset({"has", "have", "had"})
@@ -90,16 +75,6 @@ class Clause:
     def text(self) -> str:
         """The clause put together again."""
         return " ".join([self.subject, self.group, *(phrase.whole for phrase in self.phrases)])
-
-
-def statement_of(text: str) -> str:
-    """A told sentence without lead-ins, trailers and its full stop, first letter raised."""
-    bare = _LEAD_IN.sub("", text.strip()).strip()
-    if len(bare.split()) < 3:
-        bare = text.strip()
-    bare = bare.rstrip(".! ")
-    bare = _TRAILER.sub("", bare)
-    return bare[:1].upper() + bare[1:]
 
 
 def lower_first(text: str) -> str:

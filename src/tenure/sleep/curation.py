@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from tenure.context.lead_ins import statement_of
 from tenure.context.notice import is_correction, is_statement
 from tenure.sleep.claims import contradicts, normal_form, only_announces, overlap, refers_back, sentences_of
-from tenure.sleep.clauses import statement_of
 from tenure.sleep.secrets import secret_in
 from tenure.store.digests import canonical_json, digest_bytes
 from tenure.types import Feedback, FeedbackKind, Scope, Turn
