@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tenure.errors import BrokenModel
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.nn.fused_parts import FusedAttention, FusedMlp, FusedRmsNorm
-from tenure.model.precision import int8, packed_bf16, packs_bf16
+from tenure.model.precision import int8, packed, packs_bf16
 from tenure.types import AttachmentUse
 
 SIZES: dict[str, Any] = {
@@ -103,18 +103,20 @@ def test_bf16_is_bit_identical_to_transformers(tiny_model_directory: Path) -> No
 needs_bf16 = pytest.mark.skipif(not packs_bf16(), reason="this processor has no bf16 kernels in oneDNN")
 
 
-@needs_bf16
+@pytest.mark.parametrize("dtype", [pytest.param(torch.bfloat16, marks=needs_bf16), torch.float32])
 @pytest.mark.parametrize("inputs", [576, 1536])
-def test_packed_products_are_the_same_whatever_rows_stand_beside(inputs: int) -> None:
+def test_packed_products_are_the_same_whatever_rows_stand_beside(inputs: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    weight = (torch.randn(128, inputs) * 0.05).bfloat16()
-    x = torch.randn(64, inputs).bfloat16()
-    packed = packed_bf16(weight)
-    whole = packed.product(x, None)
+    weight = (torch.randn(128, inputs) * 0.05).to(dtype)
+    x = torch.randn(64, inputs).to(dtype)
+    laid_out = packed(weight, dtype)
+    whole = laid_out.product(x, None)
     for number in (1, 2, 3, 5, 8, 13, 31):
-        parts = [packed.product(part, None) for part in x.split(number)]
+        parts = [laid_out.product(part, None) for part in x.split(number)]
         assert torch.equal(torch.cat(parts), whole), number
-    assert torch.equal(functional.linear(x, weight), whole)
+    torch.testing.assert_close(whole, functional.linear(x, weight))
+    if dtype == torch.bfloat16:
+        assert torch.equal(functional.linear(x, weight), whole)
 
 
 def test_int8_is_close_and_both_of_its_ways_agree() -> None:

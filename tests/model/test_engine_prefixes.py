@@ -41,8 +41,9 @@ def test_a_reused_prefix_changes_nothing_but_the_work(model: LanguageModel) -> N
     assert engine.counters.num_prompt_tokens < plain.counters.num_prompt_tokens
 
 
-def test_in_bf16_chunks_reuse_and_neighbours_change_no_bit(tiny_model_directory: Path) -> None:
-    model = tiny(tiny_model_directory, "bf16")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_chunks_reuse_and_neighbours_change_no_bit(tiny_model_directory: Path, precision: str) -> None:
+    model = tiny(tiny_model_directory, precision)
 
     def heard(engine: Engine, end: int) -> tuple[float, ...]:
         sampling = Sampling(max_tokens=6, logprobs=0)
