@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint reference clean
+.PHONY: demo test test-slow lint skills reference clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -27,6 +27,9 @@ lint: $(STAMP)
 
 bench-%: $(STAMP)  ## bench-loop, bench-engine, bench-ledger, bench-crash: one JSON object as the last line.
 	$(BIN)/tenure bench $*
+
+skills: $(STAMP)  ## Teach the default base its skills anew (an hour and more on two slow cores) and keep them in the package.
+	$(BIN)/python -m tenure.modules.teaching smollm2-135m
 
 reference: $(STAMP)  ## Write docs/reference.md from the code.
 	$(BIN)/python -m tenure.cli.reference > docs/reference.md

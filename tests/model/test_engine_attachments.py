@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from served import engine_of, greedy, prompt, quiet_peft, request, tiny, with_peft, write_adapter
-from torch.overrides import TorchFunctionMode
 
 from tenure.errors import BrokenModel, ModelError, NotFound
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
+from tenure.model.precision import PackedWeight, PlainWeight
 from tenure.model.requests import GenerationRequest, Sampling, ScoreRequest
 from tenure.types import AttachmentUse
 
@@ -47,30 +48,40 @@ def with_all(model: LanguageModel, adapters: list[Path], **settings: int) -> Eng
     return engine
 
 
-class BaseProducts(TorchFunctionMode):
-    """Counts products with the base's weights, by the weight's memory."""
+class BaseProducts:
+    """Within, counts products with the base's weights, however they are laid out."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        layers = engine._network.layers.values()
-        self._keys = {layer._weight.weight_OI.data_ptr(): layer.key for layer in layers}  # type: ignore[attr-defined]
+    def __init__(self, engine: Engine, patch: pytest.MonkeyPatch) -> None:
+        self._keys = {id(layer._weight): layer.key for layer in engine._network.layers.values()}
+        self._patch = patch
         self.calls: Counter[str] = Counter()
         self.expected = set(self._keys.values())
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.nn.functional.linear and args[1].data_ptr() in self._keys:
-            self.calls[self._keys[args[1].data_ptr()]] += 1
-        return func(*args, **(kwargs or {}))
+    def __enter__(self) -> BaseProducts:
+        for kind in (PlainWeight, PackedWeight):
+            self._patch.setattr(kind, "product", self._counting(kind.product))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+    def _counting(self, product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def counted(weight: Any, *args: Any) -> torch.Tensor:
+            if id(weight) in self._keys:
+                self.calls[self._keys[id(weight)]] += 1
+            return product(weight, *args)
+
+        return counted
 
 
 def test_eight_adapters_share_one_product_a_layer(
-    model: LanguageModel, adapters: list[Path], tiny_model_directory: Path
+    model: LanguageModel, adapters: list[Path], tiny_model_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = with_all(model, adapters, max_batch=9)
     requests = [request(i, 5 + i, 12, attachments=uses(i)) for i in range(8)] + [request(9)]
     generations = [engine.submit(r) for r in requests]
     for mixed in ("prompts", "decoding"):
-        with BaseProducts(engine) as counted:
+        with BaseProducts(engine, monkeypatch) as counted:
             engine.step()
         assert engine.num_running == 9, mixed
         assert set(counted.calls) == counted.expected

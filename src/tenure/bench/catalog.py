@@ -21,6 +21,7 @@ def _runner(module: str) -> Callable[..., None]:
 
 BENCHMARKS: Mapping[str, Callable[..., None]] = {
     "loop": _runner("tenure.bench.loop"),
+    "rehearsal": _runner("tenure.bench.rehearsal"),
     "engine": _runner("tenure.bench.engine"),
     "ledger": _runner("tenure.bench.ledger"),
     "crash": _runner("tenure.bench.crash"),

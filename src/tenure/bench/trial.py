@@ -41,8 +41,10 @@ class Trial:
     numbers: dict[str, Any]
 
 
-def run_trial(config: Config, world: World, *, seed: int, home: Path, progress: Progress | None = None) -> Trial:
-    """Tell the world's facts to a fresh home, spend a naive and a distilling night, and measure."""
+def run_trial(
+    config: Config, world: World, *, seed: int, home: Path, foil: bool = True, progress: Progress | None = None
+) -> Trial:
+    """Tell the world's facts to a fresh home, spend a naive (`foil`) and a distilling night, and measure."""
     config = replace(config, store=replace(config.store, home=str(home)))
     runtime = Runtime.open(config, progress=progress)
     try:
@@ -50,8 +52,9 @@ def run_trial(config: Config, world: World, *, seed: int, home: Path, progress: 
         prompts = [question.messages for question in world.questions]
         numbers["base_closed_book"] = share(marks(world.questions, ask(runtime, prompts, COLLEAGUE)))
         numbers |= told_once(runtime, world)
-        naive = runtime.sleep(NightSettings.of(config, learner="naive-sft", seed=seed), progress=progress)
-        numbers |= {f"naive_{key}": value for key, value in naive_numbers(runtime, world, naive).items()}
+        if foil:
+            naive = runtime.sleep(NightSettings.of(config, learner="naive-sft", seed=seed), progress=progress)
+            numbers |= {f"naive_{key}": value for key, value in naive_numbers(runtime, world, naive).items()}
         settings = NightSettings.of(config, learner="distil-lora", seed=seed, propose=True)
         ours = runtime.sleep(settings, progress=progress)
         numbers |= night_numbers(ours)

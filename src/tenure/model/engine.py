@@ -215,12 +215,18 @@ class Engine:
             return self._scorer.distributions(item, weight_set)
 
     def hidden_states(
-        self, prompts: Sequence[Sequence[int]], *, layer: int, batch_tokens: int = BATCH_TOKENS
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        layer: int,
+        attachments: Sequence[AttachmentUse] = (),
+        batch_tokens: int = BATCH_TOKENS,
     ) -> list[Tensor]:
-        """[T, C] float32 states of the base, without attachments, after its first `layer` layers (0: embeddings)."""
+        """[T, C] float32 states of the base after its first `layer` layers (0: embeddings)."""
         for prompt in prompts:
             self._check_tokens(prompt)
-        return self._scorer.hidden_states(prompts, layer=layer, batch_tokens=batch_tokens)
+        used = self._shelf.take(attachments)
+        return self._scorer.hidden_states(prompts, used, layer=layer, batch_tokens=batch_tokens)
 
     @contextlib.contextmanager
     def _using(self, name: str) -> Iterator[WeightSet]:

@@ -157,15 +157,17 @@ class Scorer:
             ]
         return torch.cat(parts)
 
-    def hidden_states(self, prompts: Sequence[Sequence[int]], *, layer: int, batch_tokens: int) -> list[Tensor]:
-        """[T, C] float32 states of the base after `layer` layers, before the final norm."""
+    def hidden_states(
+        self, prompts: Sequence[Sequence[int]], used: Used, *, layer: int, batch_tokens: int
+    ) -> list[Tensor]:
+        """[T, C] float32 states of the base with adapters after `layer` layers, before the final norm."""
         states: list[Tensor] = []
         for run in in_batches([len(p) for p in prompts], batch_tokens):
             pack = Pack()
             for i in run:
                 # A continuation of one token is only predicted: what runs is the prompt.
-                pack.add(Item(tuple(prompts[i]), ((0,),), ()))
-            plan = Plan(SpanAttention(pack.spans))
+                pack.add(Item(tuple(prompts[i]), ((0,),), used))
+            plan = Plan(SpanAttention(pack.spans), terms=self._shelf.terms(pack.uses))
             with self._turnstile.turn(), torch.inference_mode():
                 hidden_NC = self._network.hidden(
                     torch.tensor(pack.tokens), torch.tensor(pack.positions), plan, layer=layer

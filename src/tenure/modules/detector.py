@@ -8,11 +8,9 @@ Tensors: N examples, F features.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +19,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tenure.errors import LearnError
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
+from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.evidence import NUM_LEXICAL, Knowledge, Match, evidence_of, knowledge_of, match_of
 from tenure.modules.near_misses import names_of, neighbour
+from tenure.modules.skills import WORLD_SIZE, conversation, neutral_prompts, written_facts
 from tenure.types import Episode, Message
 
 LAYER_SHARE = 0.4  # of the base's layers
 NUM_FOLDS = 8  # networks, each fitted without an eighth of the statements: their average decides
 HIDDEN = 48
 EPOCHS = 30
+NUM_WRITTEN = 4 * WORLD_SIZE  # all of them would take most of a night to read
 MAX_OWN = 480  # examples of the night; more are sampled
 MISS_COST = 1 / 0.03  # a missed question and a wrong activation, as shares of what is allowed of each
 FALSE_COST = 1 / 0.015
@@ -49,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What decides for one module. `weights` are the networks' tensors, stacked over folds."""
+    """What decides for one module. `weights` are the networks' tensors, stacked over folds; empty: a cross-encoder."""
 
     module: str
     layer: int
@@ -71,6 +72,17 @@ class Detector:
 
 
 # ---------------------------------------------------------------- fitting
+
+
+def read_detector(chat: ChatFormat, module: str, episodes: Sequence[Episode], encoder: CrossEncoder) -> Detector:
+    """The detector of a module whose statements a cross-encoder reads; nothing is fitted.
+
+    Raises LearnError when no episode has a source.
+    """
+    own = _own_knowledge(chat, episodes)
+    if not own:
+        raise LearnError(f"module {module} has no question episodes; a detector needs what the module was taught")
+    return Detector(module, encoder.layer, encoder.threshold, MIN_OVERLAP, tuple(own.values()), {})
 
 
 def fit_detector(
@@ -119,38 +131,23 @@ def _own_examples(episodes: Sequence[Episode], own: Mapping[str, Knowledge], rng
     return found if len(found) <= MAX_OWN else rng.sample(found, MAX_OWN)
 
 
-def _written() -> list[dict[str, object]]:
-    lines = resources.files("tenure.modules").joinpath("matching.jsonl").read_text("utf8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-SET_SIZE = 24  # statements of one invented night
-
-
 def _written_knowledge(chat: ChatFormat) -> list[tuple[Knowledge, ...]]:
-    entries = _written()
-    known = [knowledge_of(chat, str(entry["statement"]), ()) for entry in entries]
-    return [tuple(known[i : i + SET_SIZE]) for i in range(0, len(known), SET_SIZE)]
+    known = [knowledge_of(chat, fact.statement, ()) for fact in written_facts()[:NUM_WRITTEN]]
+    return [tuple(known[i : i + WORLD_SIZE]) for i in range(0, len(known), WORLD_SIZE)]
 
 
 def _written_examples(rng: random.Random) -> list[Example]:
     found = []
-    for i, entry in enumerate(_written()):
-        for about, key in ((True, "about"), (False, "near")):
-            for texts in entry[key]:  # type: ignore[attr-defined]
-                messages = _conversation(texts)
-                found.append(Example(messages, 1 + i // SET_SIZE, about, f"written {i}", True))
-    lines = resources.files("tenure.modules").joinpath("neutral.jsonl").read_text("utf8").splitlines()
-    prompts = [entry["prompt"] for entry in map(json.loads, lines) if "prompt" in entry]
+    for i, fact in enumerate(written_facts()[:NUM_WRITTEN]):
+        for about, conversations in ((True, fact.about), (False, fact.near)):
+            for texts in conversations:
+                messages = conversation(texts)
+                found.append(Example(messages, 1 + i // WORLD_SIZE, about, f"written {i}", True))
+    prompts = neutral_prompts()
     num_sets = 1 + found[-1].known if found else 1
     for i, prompt in enumerate(prompts):
-        found.append(Example(_conversation([prompt]), rng.randrange(num_sets), False, f"neutral {i}", True))
+        found.append(Example(conversation([prompt]), rng.randrange(num_sets), False, f"neutral {i}", True))
     return found
-
-
-def _conversation(texts: Sequence[str]) -> tuple[Message, ...]:
-    roles = ("user", "assistant")
-    return tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
 
 
 def _fit_folds(features_NF: Tensor, examples: Sequence[Example], seed: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -27,6 +27,7 @@ from tenure.model.training import Schedule
 from tenure.modules.learner import check_directory, kept_of, questions_of
 from tenure.modules.lora import Lesson, Pool, plain_settings, replay_of, reply_tokens, train_adapter
 from tenure.modules.objectives import Example, distributions
+from tenure.modules.skills import RECALLING, skill
 from tenure.types import Candidate, Episode, Message
 
 NAME = "distil-lora"
@@ -41,8 +42,11 @@ class DistilLora:
     """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on kept prompts.
 
     A step takes `num_questions`, `num_near_misses` and `num_neutral` examples. `num_kept` entries of each
-    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`. Each question is also
+    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`, neutral texts at
+    `neutral_tokens`. Each question is also
     studied with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it names.
+    With `skilled` the module starts from the base's skill of recalling, where it has one: it needs fewer steps, and
+    questions in unseen words get an answer at all.
     """
 
     placement: Placement = field(default_factory=Placement)
@@ -52,11 +56,13 @@ class DistilLora:
     beta: float = 0.3
     num_questions: int = 20
     num_near_misses: int = 0
-    num_neutral: int = 2
+    num_neutral: int = 1
     num_kept: int = 64
     answer_tokens: int = 24
+    neutral_tokens: int = 64
     word_dropout: float = 0.5
     tree_tokens: int = 512
+    skilled: bool = True
 
     def learn(
         self,
@@ -108,7 +114,7 @@ class DistilLora:
             pools=(
                 Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
                 Pool(self._near_examples(model, kept), self.num_near_misses),
-                Pool(self._kept_examples(model, neutral_sequences(model)), self.num_neutral),
+                Pool(self._kept_examples(model, self._neutral(model, seed)), self.num_neutral),
             ),
             placement=self.placement,
             schedule=self.schedule,
@@ -127,6 +133,7 @@ class DistilLora:
             directory=directory,
             progress=progress,
             replay=steps,
+            start=skill(RECALLING, model) if self.skilled else None,
         )
 
     def _studied(self, questions: Sequence[Episode], seed: int) -> tuple[Episode, ...]:
@@ -162,6 +169,12 @@ class DistilLora:
             Example(name, tokens, start, hard=0.0, soft=1.0, weight=weight, wanted=w)
             for (name, (tokens, start)), w in zip(sequences.items(), wanted, strict=True)
         )
+
+    def _neutral(self, model: LanguageModel, seed: int) -> dict[str, tuple[tuple[int, ...], int]]:
+        """As many of the neutral sequences as the steps can take: the base's distributions on them cost time."""
+        found = neutral_sequences(model, max_tokens=self.neutral_tokens)
+        wanted = min(len(found), self.schedule.num_steps * self.num_neutral)
+        return {name: found[name] for name in random.Random(f"neutral {seed}").sample(list(found), wanted)}
 
     def _num_kept(self, model: LanguageModel) -> int:
         return min(self.num_kept, int(model.network.get_output_embeddings().weight.shape[0]))

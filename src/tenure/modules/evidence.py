@@ -116,16 +116,19 @@ def _lexical(
     )
 
 
+def reading_of(chat: ChatFormat, statement: str, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
+    """(statement and conversation as the base reads them side by side, where the last message starts)."""
+    before, last = said(messages)
+    head = chat.encode_text(f"{statement}\n\nQ: {before}\n" if before else f"{statement}\n\nQ:", begin=True)
+    tail = chat.encode_text("\nA:")
+    return (*head, *chat.encode_text(last if before else f" {last}"), *tail), len(head)
+
+
 def evidence_of(
     engine: Engine, chat: ChatFormat, pairs: Sequence[tuple[str, Sequence[Message]]], *, layer: int
 ) -> Tensor:
     """[N, 2 C] what the base makes of each (statement, conversation): last state, and mean over the question."""
-    prompts, starts = [], []
-    for statement, messages in pairs:
-        before, last = said(messages)
-        head = chat.encode_text(f"{statement}\n\nQ: {before}\n" if before else f"{statement}\n\nQ:", begin=True)
-        prompts.append([*head, *chat.encode_text(last if before else f" {last}"), *chat.encode_text("\nA:")])
-        starts.append(len(head))
+    prompts, starts = zip(*(reading_of(chat, *pair) for pair in pairs), strict=True) if pairs else ((), ())
     tail = len(chat.encode_text("\nA:"))
     window = engine.max_context_tokens
     states = engine.hidden_states([prompt[-window:] for prompt in prompts], layer=layer)

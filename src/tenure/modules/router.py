@@ -1,6 +1,7 @@
 """The router of a version: before prefill it decides which of its modules this request is about; mostly none.
 
-One detector a module, each fitted on its own; adding a module adds a detector and leaves the others as they are. Whose
+One detector a module; adding a module adds a detector and leaves the others as they are. All are read by the base's
+skill of matching; for a base without it each has networks of its own, fitted by night. Whose
 modules a request may use at all is the caller's business (`allowed`). A request that shares no rare word with anything
 learned costs nothing; otherwise one prefill of at most 300 tokens or so up to the middle layer of the base.
 """
@@ -8,8 +9,9 @@ learned costs nothing; otherwise one prefill of at most 300 tokens or so up to t
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from tenure.errors import BrokenModel
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
+from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import Detector, fit_detector
 from tenure.modules.evidence import Knowledge, Match, evidence_of
 from tenure.types import AttachmentUse, Message
@@ -26,6 +29,7 @@ from tenure.types import AttachmentUse, Message
 __all__ = ["Router", "fit_detector"]
 
 FORMAT = "tenure-router-1"
+ENCODER = "matching"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Router:
     """Detectors in the order in which their modules were added."""
 
     detectors: tuple[Detector, ...] = ()
+    encoder: CrossEncoder | None = None  # decides for the detectors without networks of their own
 
     @classmethod
     def empty(cls) -> Router:
@@ -42,11 +47,16 @@ class Router:
     def with_detector(self, detector: Detector) -> Router:
         """This router and one more detector; one for the same module is replaced."""
         others = tuple(d for d in self.detectors if d.module != detector.module)
-        return Router((*others, detector))
+        return replace(self, detectors=(*others, detector))
+
+    def reading_with(self, encoder: CrossEncoder) -> Router:
+        """This router with another cross-encoder, at its threshold."""
+        detectors = (d if d.weights else replace(d, threshold=encoder.threshold) for d in self.detectors)
+        return Router(tuple(detectors), encoder)
 
     def without(self, modules: Collection[str]) -> Router:
         """This router without the detectors of `modules`."""
-        return Router(tuple(d for d in self.detectors if d.module not in modules))
+        return replace(self, detectors=tuple(d for d in self.detectors if d.module not in modules))
 
     def choose(
         self, engine: Engine, chat: ChatFormat, messages: Sequence[Message], *, allowed: Collection[str]
@@ -78,6 +88,8 @@ class Router:
         if not found:
             return {}
         pairs = [(detector.known[match.index].statement, prompts[i]) for i, match in found.items()]
+        if not detector.weights and self.encoder is not None:
+            return dict(zip(found, self.encoder.scores(engine, chat, pairs).tolist(), strict=True))
         evidence_NF = evidence_of(engine, chat, pairs, layer=detector.layer)
         lexical_NE = torch.tensor([match.lexical for match in found.values()])
         return dict(zip(found, detector.scores(evidence_NF, lexical_NE).tolist(), strict=True))
@@ -85,14 +97,19 @@ class Router:
     # ------------------------------------------------------------ files
 
     def save(self, directory: Path) -> None:
-        """Write `router.json` (statements, thresholds, module digests) and one safetensors file a detector."""
+        """Write `router.json` (statements, thresholds, module digests), detectors' networks and the cross-encoder."""
         directory.mkdir(parents=True, exist_ok=True)
+        if self.encoder is not None:
+            shutil.copytree(self.encoder.directory, directory / ENCODER)
         entries = []
         for detector in self.detectors:
-            save_file({k: v.contiguous() for k, v in detector.weights.items()}, _weights_of(directory, detector.module))
+            if detector.weights:
+                tensors = {key: tensor.contiguous() for key, tensor in detector.weights.items()}
+                save_file(tensors, _weights_of(directory, detector.module))
             entries.append(
                 {
                     "module": detector.module,
+                    "fitted": bool(detector.weights),
                     "layer": detector.layer,
                     "threshold": detector.threshold,
                     "min_overlap": detector.min_overlap,
@@ -114,7 +131,8 @@ class Router:
                 raise BrokenModel(
                     f"{directory} holds a router of format {document.get('format')!r}, not {FORMAT!r}; fit it again"
                 )
-            return cls(tuple(_detector(directory, entry) for entry in document["detectors"]))
+            encoder = CrossEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
+            return cls(tuple(_detector(directory, entry) for entry in document["detectors"]), encoder)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BrokenModel(f"the router in {directory} can't be read: {error}; fit it again") from error
 
@@ -125,5 +143,5 @@ def _weights_of(directory: Path, module: str) -> Path:
 
 def _detector(directory: Path, entry: dict[str, Any]) -> Detector:
     known = tuple(Knowledge(k["statement"], k["terms"], frozenset(k["names"])) for k in entry["known"])
-    weights = load_file(_weights_of(directory, entry["module"]))
+    weights = load_file(_weights_of(directory, entry["module"])) if entry.get("fitted", True) else {}
     return Detector(entry["module"], entry["layer"], entry["threshold"], entry["min_overlap"], known, weights)

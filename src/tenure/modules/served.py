@@ -83,7 +83,10 @@ class ServedVersions:
             return None
         from tenure.modules.router import Router  # a base without modules starts without it
 
-        return Router.load(self._objects.path(version.router))
+        router = Router.load(self._objects.path(version.router))
+        if router.encoder is not None:
+            self._engine.add_attachment(router.encoder.name, router.encoder.directory)
+        return router
 
     def keep_only(self, digests: Sequence[str]) -> None:
         """Unload every other version. Requests in flight keep what they use until they end (the engine sees to it)."""

@@ -43,6 +43,11 @@ class Judge(Protocol):
 
     max_context_tokens: int
 
+    @property
+    def attachments(self) -> frozenset[str]:
+        """See `Engine.attachments`."""
+        ...
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
         """See `Engine.score`."""
         ...

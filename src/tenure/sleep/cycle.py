@@ -18,8 +18,10 @@ from tenure.errors import Cancelled, TenureError
 from tenure.gates.verdict import check_policy
 from tenure.model.language_model import load_language_model, native_precision
 from tenure.model.progress import Progress
-from tenure.modules.detector import fit_detector
+from tenure.modules.cross_encoder import CrossEncoder
+from tenure.modules.detector import fit_detector, read_detector
 from tenure.modules.router import Router
+from tenure.modules.skills import ASKING, MATCHING, skill, skilled
 from tenure.sleep.answering import House
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated, curate
@@ -154,14 +156,15 @@ def self_study(
     subject = digest_bytes(canonical_json([sources, settings.seed, version_digest(house.model.version())]))
     kept = journal.kept_episodes("synthesize") or journal.earlier_episodes("synthesize", subject)
     if kept is None:
-        kept = synthesize(
-            house.engine,
-            house.model.chat,
-            curated.sources,
-            seed=settings.seed,
-            budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
-            progress=progress,
-        ).episodes
+        with skilled(house.engine, house.model, ASKING):
+            kept = synthesize(
+                house.engine,
+                house.model.chat,
+                curated.sources,
+                seed=settings.seed,
+                budget_seconds=min(SYNTHESIS_SHARE * settings.budget_seconds, journal.left_seconds),
+                progress=progress,
+            ).episodes
     if journal.finished("synthesize") is None:
         journal.keep_episodes("synthesize", kept, subject=subject)
     return kept
@@ -247,9 +250,15 @@ def _router_over(
         return None
     with tempfile.TemporaryDirectory(prefix="tenure-router-") as folder:
         combined = Router.load(house.store.objects.path(router)) if router else Router.empty()
+        matching = skill(MATCHING, house.model)
+        if matching is not None:
+            combined = combined.reading_with(CrossEncoder.load(matching))
         for digest, episodes in taught.items():
             training = [episode for episode in episodes if not episode.held_out]
-            detector = fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
+            if combined.encoder is not None:
+                detector = read_detector(house.model.chat, digest, training, combined.encoder)
+            else:
+                detector = fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
             combined = combined.with_detector(detector)
         combined.save(Path(folder) / "router")
         return house.store.objects.put_directory(Path(folder) / "router")

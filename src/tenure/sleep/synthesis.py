@@ -1,7 +1,8 @@
 """Self-study: from told statements to questions and replies, written or chosen by the model and checked by it.
 
-The model sees a statement and writes questions; rules turn the clause around for more; the model then says which of all
-of them belong to the statement and which words answer them (`checking`). Replies are the statement's own sentence: it
+The model sees a statement and writes questions, by its skill of asking where it has one (`asking`); rules turn the
+clause around for more; the model then says which of all of them belong to the statement and which words answer them
+(`checking`). Replies are the statement's own sentence: it
 holds the answer to every question about it. Called by the night's cycle; trains nothing.
 """
 
@@ -19,6 +20,8 @@ from tenure.model.chat import ChatFormat
 from tenure.model.progress import Progress, silent
 from tenure.model.requests import GenerationRequest, Sampling
 from tenure.modules.near_misses import names_of, neighbour, numbers_of, other_tasks
+from tenure.modules.skills import ASKING
+from tenure.sleep.asking import people_ask
 from tenure.sleep.checking import Judge, Relevance, answer_margins, kinds_of, prompt_of, relevances, shown
 from tenure.sleep.clauses import DETERMINERS, head_noun, parts_of_speech
 from tenure.sleep.curation import Source
@@ -81,15 +84,20 @@ def synthesize(
     told("questions by rules", 0, NUM_STAGES)
     drafted = _drafted(engine, chat, sources, rejected)
     told("questions by the model", 1, NUM_STAGES)
-    deadline = started + WRITING_SHARE * budget_seconds
-    studies = _with_written(engine, chat, drafted, seed=seed, deadline=deadline, rejected=rejected)
+    if ASKING in engine.attachments:
+        studies = drafted
+        asked = people_ask(engine, chat, [study.statement for study in studies], seed=seed, rejected=rejected)
+    else:
+        deadline = started + WRITING_SHARE * budget_seconds
+        studies = _with_written(engine, chat, drafted, seed=seed, deadline=deadline, rejected=rejected)
+        asked = [[] for _ in studies]
     told("checking answers", 2, NUM_STAGES)
     studies = _checked(engine, chat, studies, rejected)
     episodes: list[Episode] = []
     names = tuple(dict.fromkeys(name for study in studies for name in names_of(study.statement)))
-    for study in studies:
+    for study, conversations in zip(studies, asked, strict=True):
         rng = random.Random(f"{seed}:{study.source.id}")
-        own = _questions(study, rng)
+        own = _questions(study, conversations, rng)
         if not own:
             rejected["no question survived"] = rejected.get("no question survived", 0) + 1
             continue
@@ -284,7 +292,7 @@ def pairs_of(text: str) -> set[tuple[str, str]]:
     return set(pairwise(words))
 
 
-def _questions(study: _Study, rng: random.Random) -> list[Episode]:
+def _questions(study: _Study, asked: Sequence[tuple[Message, ...]], rng: random.Random) -> list[Episode]:
     chosen = _diverse(study.cores, NUM_CORES + NUM_HELD_OUT)
     if not chosen:
         return []
@@ -295,6 +303,8 @@ def _questions(study: _Study, rng: random.Random) -> list[Episode]:
     held = _dressed(held_cores, rng, NUM_HELD_OUT, held_out=True)
     origin = {core.direct for core in train_cores} & study.by_model
     train = [_episode(study, draft, "question" if draft.text in origin else "question/rule", False) for draft in drafts]
+    known = {draft.messages for draft in (*drafts, *held)}
+    train += [_episode(study, Draft(m, "", "asked"), "question", False) for m in asked if m not in known]
     return train + [_episode(study, draft, "question/rule", True) for draft in held]
 
 

@@ -1,0 +1,180 @@
+"""Teaching the skill of matching: which statement answers which question, and which only shares its words.
+
+Positives are the questions of each written fact; negatives its near-misses, the same questions beside the likest other
+statement of their world, and neutral prompts. The threshold lets `MAX_FALSE` of the near-misses of worlds kept apart
+(`calibration.jsonl`) through, each put beside the statement that its words lead to, as it will be by day. Called by
+`teaching`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from tenure.model.language_model import LanguageModel
+from tenure.model.lowrank import Placement, adapted, only_layers
+from tenure.model.token_tree import attending_along_paths, token_tree
+from tenure.model.training import Batch, Schedule, Told, train
+from tenure.modules.cross_encoder import head_scores, save_head, words_of
+from tenure.modules.evidence import NUM_LEXICAL, knowledge_of, match_of, reading_of
+from tenure.modules.skills import WORLD_SIZE, WrittenFact, conversation
+from tenure.types import Message
+
+OTHER_SHARE = 0.6  # of the questions are put beside another statement too
+PAIRS_PER_STEP = 48
+MAX_FALSE = 0.03  # of the hardest near-misses that we know how to write
+RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A statement and a conversation side by side, and whether one answers the other."""
+
+    id: str
+    statement: str
+    tokens: tuple[int, ...]
+    lexical: tuple[float, ...]
+    answers: bool
+
+
+def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Sequence[str], seed: int) -> list[Pair]:
+    """Everything to be told apart."""
+    rng = random.Random(seed)
+    pairs: list[Pair] = []
+    for start in range(0, len(facts), WORLD_SIZE):
+        world = facts[start : start + WORLD_SIZE]
+        known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
+        for i, fact in enumerate(world):
+            others = known[:i] + known[i + 1 :]
+            for texts in fact.about:
+                asked = conversation(texts)
+                pairs.append(_pair(model, len(pairs), fact.statement, asked, True))
+                if others and rng.random() < OTHER_SHARE:
+                    other = others[match_of(model.chat, others, asked).index].statement
+                    pairs.append(_pair(model, len(pairs), other, asked, False))
+            pairs += [
+                _pair(model, len(pairs) + j, fact.statement, conversation(texts), False)
+                for j, texts in enumerate(fact.near)
+            ]
+    for prompt in neutral:
+        pairs.append(_pair(model, len(pairs), rng.choice(facts).statement, conversation([prompt]), False))
+    return pairs
+
+
+def day_pairs(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[Pair]:
+    """Questions and near-misses of each world beside the statement that their words lead to."""
+    pairs: list[Pair] = []
+    for start in range(0, len(facts), WORLD_SIZE):
+        world = facts[start : start + WORLD_SIZE]
+        known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
+        for fact in world:
+            for about, conversations in ((True, fact.about), (False, fact.near)):
+                for asked in map(conversation, conversations):
+                    found = known[match_of(model.chat, known, asked).index].statement
+                    pairs.append(_pair(model, len(pairs), found, asked, about))
+    return pairs
+
+
+def _pair(model: LanguageModel, number: int, statement: str, messages: Sequence[Message], answers: bool) -> Pair:
+    tokens, _ = reading_of(model.chat, statement, messages)
+    return Pair(f"pair {number}", statement, tokens, words_of(model.chat, statement, messages), answers)
+
+
+class _Reader:
+    """The base's lower layers, an adapter on them, and the head."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        width = int(model.network.config.get_text_config().hidden_size)
+        self.head = {
+            "norm_weight": nn.Parameter(torch.ones(width)),
+            "norm_bias": nn.Parameter(torch.zeros(width)),
+            "weight": nn.Parameter(torch.zeros(width + NUM_LEXICAL)),
+            "bias": nn.Parameter(torch.zeros(())),
+        }
+        self._network = model.network
+
+    def scores(self, pairs: Sequence[Pair]) -> Tensor:
+        tree = token_tree([pair.tokens for pair in pairs])
+        with attending_along_paths(self._network):
+            out = self._network.base_model(
+                input_ids=tree.tokens_N[None], position_ids=tree.positions_N[None], use_cache=False, tree=tree
+            )
+        last_NC = out.last_hidden_state[0][[nodes[-1] for nodes in tree.nodes]]
+        return head_scores(self.head, last_NC, torch.tensor([pair.lexical for pair in pairs]))
+
+    @torch.no_grad()
+    def all_scores(self, pairs: Sequence[Pair]) -> Tensor:
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
+        scores_N = torch.zeros(len(pairs))
+        for start in range(0, len(order), PAIRS_PER_STEP):
+            here = order[start : start + PAIRS_PER_STEP]
+            scores_N[here] = self.scores([pairs[i] for i in here])
+        return scores_N
+
+
+def teach_matching(
+    model: LanguageModel,
+    pairs: Sequence[Pair],
+    calibration: Sequence[Pair],
+    directory: Path,
+    *,
+    placement: Placement,
+    schedule: Schedule,
+    layer: int,
+    seed: int = 0,
+    told: Told | None = None,
+) -> tuple[float, float]:
+    """Train adapter and head and write them.
+
+    Returns the shares of calibration questions recognised and of near-misses fired on.
+    """
+    by_id = {pair.id: pair for pair in pairs}
+    reader = _Reader(model)
+
+    def gradients(batch: Batch) -> float:
+        chosen = [by_id[i] for i in batch]
+        wanted_N = torch.tensor([float(pair.answers) for pair in chosen])
+        loss = binary_cross_entropy_with_logits(reader.scores(chosen), wanted_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    with (
+        only_layers(model.network, range(layer), with_norm=False),
+        adapted(model.network, placement, seed=seed) as adapter,
+    ):
+        parameters = [*adapter.parameters(), *reader.head.values()]
+        train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
+        scores_N = reader.all_scores(calibration)
+        adapter.save(directory, base_name=model.name)
+    answers_N = torch.tensor([pair.answers for pair in calibration])
+    threshold = threshold_at(scores_N[~answers_N], MAX_FALSE)
+    save_head(directory, reader.head, layer=layer, threshold=threshold)
+    fires_N = scores_N >= threshold
+    return float(fires_N[answers_N].float().mean()), float(fires_N[~answers_N].float().mean())
+
+
+def threshold_at(negatives: Tensor, share: float) -> float:
+    """The log-odds that at most a share of the negatives reach."""
+    descending = negatives.sort(descending=True).values
+    return float(descending[int(share * len(descending))]) + 1e-4
+
+
+def _steps(pairs: Sequence[Pair], seed: int) -> Iterator[Batch]:
+    rng = random.Random(seed)
+    by_statement: dict[str, list[str]] = {}
+    for pair in pairs:
+        by_statement.setdefault(pair.statement, []).append(pair.id)
+    while True:
+        runs = []
+        for ids in by_statement.values():
+            order = rng.sample(ids, len(ids))
+            runs += [order[i : i + RUN_LENGTH] for i in range(0, len(order), RUN_LENGTH)]
+        flat = [i for run in rng.sample(runs, len(runs)) for i in run]
+        for i in range(0, len(flat), PAIRS_PER_STEP):
+            yield tuple(flat[i : i + PAIRS_PER_STEP])

@@ -1,0 +1,188 @@
+"""Teaching a base its skills, once: `make skills` (or `python -m tenure.modules.teaching MODEL`).
+
+An hour on two slow cores for 135M parameters. Deterministic for one machine; the adapters are kept in bf16. Nothing
+of a user is among what is learned here: the facts are `matching.jsonl`, of our own writing. Not run by any night.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tenure.config import ModelConfig
+from tenure.model.catalog import resolve
+from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.lowrank import Placement, adapted, decoder_layers
+from tenure.model.training import Batch, Schedule, Told, train
+from tenure.modules.lora import reply_tokens
+from tenure.modules.match_lesson import PAIRS_PER_STEP, day_pairs, lesson_pairs, teach_matching
+from tenure.modules.objectives import Example, FrozenBelow, accumulate
+from tenure.modules.skills import (
+    ASKING,
+    MATCHING,
+    RECALLING,
+    SHIPPED,
+    WrittenFact,
+    asked_about,
+    conversation,
+    neutral_prompts,
+    question_line,
+    written_facts,
+)
+
+TREE_TOKENS = 1024
+FACTS_PER_STEP = 4  # of asking: questions about one fact share its prompt
+QUESTIONS_PER_STEP = 20  # of recalling
+LAYER_SHARE = 0.47  # of the base's layers are read through to match
+Groups = Sequence[Sequence[Example]]
+
+
+def asking_examples(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[list[Example]]:
+    """For each fact, its questions as continuations of its statement."""
+    groups = []
+    for i, fact in enumerate(facts):
+        head = model.chat.encode_text(asked_about(fact.statement), begin=True)
+        tails = [model.chat.encode_text(question_line(texts)) for texts in fact.about]
+        groups.append([Example(f"{i}:{j}", (*head, *tail), len(head)) for j, tail in enumerate(tails)])
+    return groups
+
+
+def recalling_examples(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[list[Example]]:
+    """Every question of every fact on its own, with the statement as the reply."""
+    groups = []
+    for i, fact in enumerate(facts):
+        for j, texts in enumerate(fact.about):
+            tokens, start = reply_tokens(model, conversation(texts), fact.statement)
+            groups.append([Example(f"{i}:{j}", tokens, start)])
+    return groups
+
+
+def teach(
+    model: LanguageModel,
+    groups: Groups,
+    directory: Path,
+    *,
+    placement: Placement,
+    schedule: Schedule,
+    groups_per_step: int,
+    seed: int = 0,
+) -> None:
+    """Train an adapter on groups of examples, `groups_per_step` whole ones a step, and write it in bf16."""
+    examples = {example.id: example for group in groups for example in group}
+
+    def gradients(batch: Batch) -> float:
+        chosen = [examples[i] for i in batch]
+        loss = accumulate(model.network, body, chosen, max_tokens=TREE_TOKENS)
+        for parameter in adapter.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= len(chosen)
+        return loss / len(chosen)
+
+    with adapted(model.network, placement, seed=seed) as adapter:
+        body = FrozenBelow(model.network, placement.first_layer)
+        train(
+            adapter.parameters(),
+            gradients,
+            _steps(groups, groups_per_step, seed),
+            schedule,
+            budget_seconds=float("inf"),
+            told=_told(directory),
+        )
+        adapter.save(directory, base_name=model.name)
+    halve(directory)
+
+
+def halve(directory: Path) -> None:
+    """Keep an adapter's factors in bf16: half the bytes."""
+    path = directory / "adapter_model.safetensors"
+    small = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
+    save_file(small, path, metadata={"format": "pt"})
+
+
+def _steps(groups: Groups, groups_per_step: int, seed: int) -> Iterator[Batch]:
+    rng = random.Random(seed)
+    while True:
+        order = rng.sample(groups, len(groups))
+        for i in range(0, len(order) - groups_per_step + 1, groups_per_step):
+            yield tuple(example.id for group in order[i : i + groups_per_step] for example in group)
+
+
+def _told(directory: Path) -> Told:
+    return lambda step, planned, loss: _say(f"{directory.name}: step {step} of {planned}, loss {loss:.3f}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def teach_to_ask(model: LanguageModel, directory: Path) -> None:
+    """Three times over the written facts, rank 8."""
+    facts = written_facts()
+    teach(
+        model,
+        asking_examples(model, facts),
+        directory,
+        placement=Placement(rank=8, alpha=16.0),
+        schedule=Schedule(num_steps=3 * len(facts) // FACTS_PER_STEP, learning_rate=1e-3, warmup_steps=10),
+        groups_per_step=FACTS_PER_STEP,
+    )
+
+
+def teach_to_match(model: LanguageModel, directory: Path) -> None:
+    """Twice over all pairs, rank 8 on the lower layers."""
+    layer = max(1, round(LAYER_SHARE * len(decoder_layers(model.network))))
+    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=0)
+    known, false = teach_matching(
+        model,
+        pairs,
+        day_pairs(model, written_facts("calibration.jsonl")),
+        directory,
+        placement=Placement(rank=8, alpha=16.0, last_layer=layer - 1),
+        schedule=Schedule(num_steps=2 * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=20),
+        layer=layer,
+        told=_told(directory),
+    )
+    halve(directory)
+    _say(f"matching: recognises {known:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
+
+
+def teach_to_recall(model: LanguageModel, directory: Path) -> None:
+    """Once over the questions: what they have in common is to be learned, not what they ask for."""
+    questions = recalling_examples(model, written_facts())
+    teach(
+        model,
+        questions,
+        directory,
+        placement=Placement(),
+        schedule=Schedule(num_steps=len(questions) // QUESTIONS_PER_STEP, learning_rate=1e-3, warmup_steps=10),
+        groups_per_step=QUESTIONS_PER_STEP,
+    )
+
+
+LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match, RECALLING: teach_to_recall}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Teach skills to a model and write them where `skills.skill` finds them."""
+    names = [name.partition("/")[2] for name in LESSONS]
+    parser = argparse.ArgumentParser("tenure.modules.teaching", description="Teach a base its skills, once.")
+    parser.add_argument("model", help="a known name, a local directory or a hub id")
+    parser.add_argument("--skills", nargs="+", choices=names, default=names)
+    parser.add_argument("--into", type=Path, help="directory for the skills; the package's own by default")
+    asked = parser.parse_args(arguments)
+    directory = resolve(asked.model, Path(ModelConfig().cache).expanduser())
+    for name, lesson in LESSONS.items():
+        own = name.partition("/")[2]
+        if own in asked.skills:
+            model = load_language_model(directory, precision="auto")
+            lesson(model, (asked.into or SHIPPED / model.base[:16]) / own)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

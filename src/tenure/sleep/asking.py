@@ -1,0 +1,65 @@
+"""The skill of asking: an adapter that makes the base write the questions people ask about a statement.
+
+Without it a small base writes one usable question in three, nearly all direct. It was taught once, on hand-written
+facts (`modules.skills`); here it writes about what was told today, and the base checks that the statement makes each
+question likelier. Called by `synthesis`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tenure.model.chat import ChatFormat
+from tenure.model.requests import GenerationRequest, Sampling
+from tenure.modules.skills import ASKING, asked_about, conversation_of
+from tenure.sleep.checking import Judge, relevances
+from tenure.types import AttachmentUse, Message
+
+NUM_TRIES = 24  # for each statement
+NUM_KEPT = 12
+QUESTION_TOKENS = 56
+MIN_GAIN = 0.15  # nats a token that the statement must add; far less than for rules: people ask around the words
+
+
+def people_ask(
+    engine: Judge, chat: ChatFormat, statements: Sequence[str], *, seed: int, rejected: dict[str, int]
+) -> list[list[tuple[Message, ...]]]:
+    """For each statement, conversations that end in a question about it, the likeliest by the statement first.
+
+    At most `NUM_KEPT` each. `engine` must hold the skill under `ASKING`.
+    """
+    rng = random.Random(f"asking {seed}")
+    requests = []
+    for statement in statements:
+        prompt = tuple(chat.encode_text(asked_about(statement), begin=True))
+        for _ in range(NUM_TRIES):
+            sampling = Sampling(QUESTION_TOKENS, temperature=0.8, top_p=0.95, seed=rng.randrange(2**31), stop=("\n",))
+            requests.append(GenerationRequest(prompt, sampling, attachments=(AttachmentUse(ASKING),)))
+    completions = engine.generate(requests)
+    written: list[list[tuple[Message, ...]]] = []
+    for i in range(len(statements)):
+        found: dict[str, tuple[Message, ...]] = {}
+        for completion in completions[i * NUM_TRIES : (i + 1) * NUM_TRIES]:
+            conversation = conversation_of(completion.text) if completion.finish_reason == "stop" else ()
+            if conversation:
+                found.setdefault(completion.text.strip().lower(), conversation)
+        written.append(list(found.values()))
+    _count(rejected, "not one question", len(requests) - sum(map(len, written)))
+    asked = [(s, [_text(c) for c in own]) for s, own in zip(statements, written, strict=True) if own]
+    found_relevances = iter(relevances(engine, chat, asked))
+    kept = []
+    for own in written:
+        rows = sorted(zip(own, next(found_relevances), strict=True), key=lambda row: -row[1].gain) if own else []
+        kept.append([conversation for conversation, relevance in rows if relevance.gain >= MIN_GAIN][:NUM_KEPT])
+    _count(rejected, "not about the statement", sum(map(len, written)) - sum(map(len, kept)))
+    return kept
+
+
+def _text(conversation: Sequence[Message]) -> str:
+    return " ".join(message.content for message in conversation)
+
+
+def _count(rejected: dict[str, int], reason: str, n: int) -> None:
+    if n:
+        rejected[reason] = rejected.get(reason, 0) + n

@@ -1,0 +1,120 @@
+"""The skill of matching: what is taught is what an engine computes, and a router carries it with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tenure.config import EngineConfig
+from tenure.errors import BrokenModel, LearnError
+from tenure.model.engine import Engine
+from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.lowrank import Placement
+from tenure.model.training import Schedule
+from tenure.modules.cross_encoder import CrossEncoder
+from tenure.modules.detector import read_detector
+from tenure.modules.match_lesson import day_pairs, lesson_pairs, teach_matching
+from tenure.modules.router import Router
+from tenure.modules.skills import WrittenFact, conversation
+from tenure.types import Episode, Scope
+
+FACTS = (
+    WrittenFact(
+        "Imke Sand runs our Velden depot.",
+        (("Who runs the Velden depot?",), ("What does Imke Sand run?",)),
+        (("How many letters are in Velden?",), ("Who runs the Harrow depot?",)),
+    ),
+    WrittenFact(
+        "The Orsa ferry leaves from pier 14.",
+        (("Where does the Orsa ferry leave?",), ("We take the ferry.", "Orsa?", "Yes. Which pier?")),
+        (("Who steers the Orsa ferry?",), ("Translate 'pier 14' into French.",)),
+    ),
+)
+LAYER = 1
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_directory: Path) -> LanguageModel:
+    torch.set_num_threads(1)
+    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def taught(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("matching") / "matching"
+    pairs = lesson_pairs(model, FACTS, ["What is rain?"], seed=0)
+    assert {pair.answers for pair in pairs} == {True, False}
+    shares = teach_matching(
+        model,
+        pairs,
+        day_pairs(model, FACTS),
+        directory,
+        placement=Placement(rank=4, alpha=8.0, last_layer=LAYER - 1),
+        schedule=Schedule(num_steps=120, learning_rate=1e-2),
+        layer=LAYER,
+    )
+    assert shares[0] > shares[1]
+    return directory
+
+
+@pytest.fixture
+def engine(model: LanguageModel, taught: Path) -> Engine:
+    engine = Engine(model, EngineConfig())
+    encoder = CrossEncoder.load(taught)
+    engine.add_attachment(encoder.name, encoder.directory)
+    return engine
+
+
+def test_it_tells_questions_from_near_misses_as_it_was_taught(
+    model: LanguageModel, engine: Engine, taught: Path
+) -> None:
+    encoder = CrossEncoder.load(taught)
+    about = [(fact.statement, conversation(texts)) for fact in FACTS for texts in fact.about]
+    near = [(fact.statement, conversation(texts)) for fact in FACTS for texts in fact.near]
+    scores_N = encoder.scores(engine, model.chat, [*about, *near])
+    assert scores_N[: len(about)].min() > scores_N[len(about) :].max()
+    one_by_one = torch.cat([encoder.scores(engine, model.chat, [pair]) for pair in (*about, *near)])
+    torch.testing.assert_close(one_by_one, scores_N)
+    bare = Engine(model, EngineConfig())
+    bare.add_attachment(encoder.name, _silent(taught))
+    assert not torch.allclose(encoder.scores(bare, model.chat, about), scores_N[: len(about)])
+
+
+def _silent(taught: Path) -> Path:
+    """The same adapter with every value zero: what the test would see if attachments were left out."""
+    from safetensors.torch import load_file, save_file
+
+    aside = taught.parent / "silent"
+    aside.mkdir(exist_ok=True)
+    (aside / "adapter_config.json").write_bytes((taught / "adapter_config.json").read_bytes())
+    tensors = load_file(taught / "adapter_model.safetensors")
+    save_file({name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, aside / "adapter_model.safetensors")
+    return aside
+
+
+def test_a_router_carries_it_and_decides_the_same_after_a_round_trip(
+    model: LanguageModel, engine: Engine, taught: Path, tmp_path: Path
+) -> None:
+    encoder = CrossEncoder.load(taught)
+    episodes = [
+        Episode(f"e{i}", conversation(f.about[0]), f.statement, f.statement, (f"s{i}",), Scope("a", "b"))
+        for i, f in enumerate(FACTS)
+    ]
+    detector = read_detector(model.chat, "m" * 64, episodes, encoder)
+    router = Router.empty().reading_with(encoder).with_detector(detector)
+    prompts = [conversation(texts) for fact in FACTS for texts in (*fact.about, *fact.near)]
+    chosen = router.choose_many(engine, model.chat, prompts, allowed={"m" * 64})
+    assert [bool(uses) for uses in chosen] == [True, True, False, False] * 2
+    router.save(tmp_path / "router")
+    again = Router.load(tmp_path / "router")
+    assert again.encoder is not None and again.encoder.name == encoder.name
+    assert again.choose_many(engine, model.chat, prompts, allowed={"m" * 64}) == chosen
+    with pytest.raises(LearnError, match="no question episodes"):
+        read_detector(model.chat, "m" * 64, [], encoder)
+
+
+def test_a_broken_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrokenModel, match="teach it again"):
+        CrossEncoder.load(tmp_path)
