@@ -51,16 +51,18 @@ MEANS = (
 def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
     """Run the seeds that aren't there yet ("0-9" by default), then pool all that are."""
     wanted = parse_seeds(seeds or "0-9")
+    swaps = PARTS / "swaps.json"
     for seed in wanted:
         part = PARTS / f"loop-{seed}.json"
         if not part.exists():
             with tempfile.TemporaryDirectory(prefix="tenure-loop-") as folder:
-                save_trial(run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress), part)
-    swaps = PARTS / "swaps.json"
-    if not swaps.exists():
-        swaps.write_text(json.dumps(measure_swaps(config, progress=progress)), "utf8")
+                trial = run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress)
+                save_trial(trial, part)
+                if trial.numbers["night_status"] == "proposed" and not swaps.exists():
+                    swaps.write_text(json.dumps(measure_swaps(Path(folder), trial.numbers["version"])), "utf8")
     done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
-    write_result("loop", pooled(done) | json.loads(swaps.read_text("utf8")), seeds=wanted)
+    swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no world's version passed"}
+    write_result("loop", pooled(done) | swapped, seeds=wanted)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -1,8 +1,8 @@
 """Swapping the served version under load: failed requests, and the latency around swaps over that without any.
 
-A home with one version that really passed its gate; a server over it in a process of its own; a night that trains in
-another one at low priority; clients that never stop asking. Half of the requests see no swap, half see twenty.
-Called by `bench.loop`.
+The home of a world of the loop, with the version that passed its gate there; a server over it in a process of its own;
+a night that trains in another one at low priority; clients that never stop asking. Half of the requests see no swap,
+half see twenty. Called by `bench.loop`.
 """
 
 from __future__ import annotations
@@ -10,39 +10,28 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenure.bench.asking import tell
 from tenure.bench.load import LoadRecord, load_on
 from tenure.bench.servers import ServerProcess, lower_priority, serving, tenure_command
-from tenure.bench.trial import COLLEAGUE
-from tenure.bench.worlds.generator import world
-from tenure.config import Config
-from tenure.model.progress import Progress
-from tenure.runtime import Runtime
-from tenure.sleep.cycle import NightSettings
 
 NUM_SWAPS = 20
 NUM_REQUESTS = 5000
 AROUND_SECONDS = 1.0
 
 
-def measure_swaps(config: Config, *, progress: Progress | None = None) -> dict[str, Any]:
-    """`failed_requests`, `swap_requests`, `swap_p99_ratio` and the two p99s in milliseconds."""
-    with tempfile.TemporaryDirectory(prefix="tenure-swaps-") as folder:
-        home = Path(folder)
-        digest = proposed_version(replace(config, store=replace(config.store, home=str(home))), progress)
-        if not digest:
-            return {"swap_note": "no version passed its gate, so there was nothing to swap to"}
-        with serving(home) as server, training(home):
-            calm = under_load(server, [], NUM_REQUESTS // 2)
-            moved: list[float] = []
-            swapped = under_load(server, moved, NUM_REQUESTS // 2, digest=digest)
+def measure_swaps(home: Path, digest: str) -> dict[str, Any]:
+    """`failed_requests`, `swap_requests`, `swap_p99_ratio` and the two p99s in milliseconds.
+
+    `home` holds a version of that digest which passed its gate and is not promoted.
+    """
+    with serving(home) as server, training(home):
+        calm = under_load(server, [], NUM_REQUESTS // 2)
+        moved: list[float] = []
+        swapped = under_load(server, moved, NUM_REQUESTS // 2, digest=digest)
     windows = [(at - AROUND_SECONDS, at + AROUND_SECONDS) for at in moved]
     around, without = swapped.percentile(0.99, windows), calm.percentile(0.99)
     return {
@@ -55,17 +44,6 @@ def measure_swaps(config: Config, *, progress: Progress | None = None) -> dict[s
         "calm_p99_milliseconds": without * 1e3,
         "first_failures": [*calm.failed, *swapped.failed][:3],
     }
-
-
-def proposed_version(config: Config, progress: Progress | None) -> str:
-    """A version of a few facts that passed its gate; empty when none did."""
-    runtime = Runtime.open(config, progress=progress)
-    try:
-        tell(runtime, [text for fact in world(0).facts[:8] for text in fact.told], COLLEAGUE)
-        result = runtime.sleep(NightSettings.of(config, learner="distil-lora", propose=True, seed=0), progress=progress)
-        return result.version if result.status == "proposed" else ""
-    finally:
-        runtime.close()
 
 
 def under_load(server: ServerProcess, moved: list[float], num_requests: int, *, digest: str = "") -> LoadRecord:

@@ -103,6 +103,7 @@ def night_numbers(result: NightResult) -> dict[str, Any]:
     seconds = dict(result.seconds)
     return {
         "night_status": result.status,
+        "version": result.version,
         "night_reason": result.reason,
         "night_seconds": sum(seconds.values()),
         "synthesize_seconds": seconds.get("synthesize", 0.0),
