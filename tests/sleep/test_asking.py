@@ -11,7 +11,7 @@ import pytest
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.requests import Completion, GenerationRequest, ScoreRequest, ScoreResult
 from tenure.modules.skills import ASKING, conversation
-from tenure.sleep.asking import NUM_KEPT, NUM_TRIES, people_ask
+from tenure.sleep.asking import NUM_KEPT, NUM_WAVES, TRIES_PER_WAVE, people_ask
 from tenure.sleep.curation import Source, source_id
 from tenure.sleep.synthesis import synthesize
 from tenure.types import AttachmentUse, Scope
@@ -59,13 +59,19 @@ def model(tiny_model_directory: Path) -> LanguageModel:
 
 def test_what_is_written_is_parsed_and_kept_once_if_the_statement_makes_it_likelier(model: LanguageModel) -> None:
     writer, rejected = Writer(model), dict[str, int]()
-    (kept,) = people_ask(writer, model.chat, [STATEMENT], seed=1, rejected=rejected)
+    (kept,) = people_ask(writer, model.chat, [STATEMENT], seed=1, deadline=float("inf"), rejected=rejected)
     talk = ("I'm off to the depot.", "Which?", "Velden. Whom do I ask for?")
     assert sorted(kept, key=len) == [conversation([WRITTEN[0]]), conversation(talk)]
     assert len(kept) <= NUM_KEPT and rejected["not about the statement"] == 1
-    assert len(writer.asked) == NUM_TRIES
+    assert len(writer.asked) == NUM_WAVES * TRIES_PER_WAVE
     assert {request.attachments for request in writer.asked} == {(AttachmentUse(ASKING),)}
-    assert len({request.sampling.seed for request in writer.asked}) == NUM_TRIES
+    assert len({request.sampling.seed for request in writer.asked}) == len(writer.asked)
+
+
+def test_without_time_one_wave_is_written(model: LanguageModel) -> None:
+    writer = Writer(model)
+    people_ask(writer, model.chat, [STATEMENT], seed=1, deadline=0.0, rejected={})
+    assert len(writer.asked) == TRIES_PER_WAVE
 
 
 def test_they_are_studied_beside_the_questions_by_rules(model: LanguageModel) -> None:

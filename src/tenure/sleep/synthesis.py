@@ -84,11 +84,12 @@ def synthesize(
     told("questions by rules", 0, NUM_STAGES)
     drafted = _drafted(engine, chat, sources, rejected)
     told("questions by the model", 1, NUM_STAGES)
+    deadline = started + WRITING_SHARE * budget_seconds
     if ASKING in engine.attachments:
         studies = drafted
-        asked = people_ask(engine, chat, [study.statement for study in studies], seed=seed, rejected=rejected)
+        statements = [study.statement for study in studies]
+        asked = people_ask(engine, chat, statements, seed=seed, deadline=deadline, rejected=rejected)
     else:
-        deadline = started + WRITING_SHARE * budget_seconds
         studies = _with_written(engine, chat, drafted, seed=seed, deadline=deadline, rejected=rejected)
         asked = [[] for _ in studies]
     told("checking answers", 2, NUM_STAGES)
