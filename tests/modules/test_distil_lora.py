@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tenure.model.language_model import LanguageModel, load_language_model
-from tenure.modules.distil_lora import neutral_sequences, own_answers, shortened, teacher_messages
+from tenure.modules.distil_lora import DistilLora, neutral_sequences, own_answers, shortened, teacher_messages
+from tenure.modules.lora import reply_tokens
+from tenure.modules.objectives import distributions
 from tenure.types import Episode, Message, Scope
 
 ASKED = Episode(
@@ -30,6 +34,19 @@ def test_only_the_teacher_sees_the_source() -> None:
     taught = teacher_messages(ASKED)
     assert taught[:2] == ASKED.messages[:2]
     assert taught[2].content == "Tilda runs the Kest depot.\n\nWho then runs the Kest depot?"
+
+
+def test_the_teacher_reads_one_question_for_each_statement(model: LanguageModel) -> None:
+    other = replace(ASKED, id="e2", messages=(Message("user", "Who has Kest?"),))
+    else_told = replace(ASKED, id="e3", context="Imke runs Dover.", target="Imke runs Dover.")
+    one, two, three = DistilLora(soft=0.5)._question_examples(model, [ASKED, other, else_told])
+    tokens, start = reply_tokens(model, teacher_messages(ASKED), ASKED.target)
+    (wanted,) = distributions(model.network, [(tokens, start)], num_kept=64)
+    assert one.wanted is not None and two.wanted is one.wanted and three.wanted is not one.wanted
+    assert torch.equal(one.wanted.tokens_PK, wanted.tokens_PK)
+    torch.testing.assert_close(one.wanted.log_probabilities_PK, wanted.log_probabilities_PK)
+    assert one.num_targets == two.num_targets == len(wanted.tokens_PK)
+    assert one.tokens != two.tokens and one.start != two.start
 
 
 def test_shortened_questions_mostly_keep_what_the_target_names() -> None:

@@ -43,6 +43,8 @@ MEANS = (
     "night_seconds",
     "synthesize_seconds",
     "learn_seconds",
+    "learn_steps",
+    "final_loss",
     "gate_seconds",
     "rollback_seconds",
 )

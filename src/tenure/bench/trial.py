@@ -140,11 +140,19 @@ def version_numbers(runtime: Runtime, world: World, digest: str) -> dict[str, An
         "forced_closed_book": share(forced),
         "near_miss_changed": changed / len(near),
         "near_miss_activated": len(moved) / len(near),
+        **training_numbers(runtime, digest),
         "activation_related": share(related),
         "activation_unrelated": share(unrelated),
         **ability(runtime, answerer),
         **controls(runtime, world, digest, answerer, bare),
     }
+
+
+def training_numbers(runtime: Runtime, digest: str) -> dict[str, Any]:
+    """How many steps the night's module really took, and where its loss ended: a slow machine learns less."""
+    (part,) = runtime.store.registry.lineage(digest).candidates.values()
+    losses = part["candidate"]["losses"]
+    return {"learn_steps": len(losses), "final_loss": sum(losses[-5:]) / len(losses[-5:])}
 
 
 def ability(runtime: Runtime, answerer: EngineAnswerer) -> dict[str, Any]:
