@@ -28,6 +28,7 @@ from tenure.modules.learner import check_directory, kept_of, questions_of
 from tenure.modules.lora import Lesson, Pool, plain_settings, replay_of, reply_tokens, train_adapter
 from tenure.modules.objectives import Example, distributions
 from tenure.modules.skills import RECALLING, skill
+from tenure.store.digests import digest_directory
 from tenure.types import Candidate, Episode, Message
 
 NAME = "distil-lora"
@@ -109,7 +110,9 @@ class DistilLora:
         progress: Progress | None,
         replay: Candidate | None,
     ) -> Candidate:
-        steps = replay_of(replay, NAME, plain_settings(self), seed)
+        start = skill(RECALLING, model) if self.skilled else None
+        settings = {**plain_settings(self), "start": digest_directory(start) if start else ""}
+        steps = replay_of(replay, NAME, settings, seed)
         lesson = Lesson(
             pools=(
                 Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
@@ -124,7 +127,7 @@ class DistilLora:
             model,
             lesson,
             learner=NAME,
-            settings=plain_settings(self),
+            settings=settings,
             place="module",
             episodes=(*questions, *kept),
             seed=seed,
@@ -133,7 +136,7 @@ class DistilLora:
             directory=directory,
             progress=progress,
             replay=steps,
-            start=skill(RECALLING, model) if self.skilled else None,
+            start=start,
         )
 
     def _studied(self, questions: Sequence[Episode], seed: int) -> tuple[Episode, ...]:
