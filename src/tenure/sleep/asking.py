@@ -18,8 +18,8 @@ from tenure.sleep.checking import Judge, relevances
 from tenure.types import AttachmentUse, Message
 
 TRIES_PER_WAVE = 8  # for each statement
-NUM_WAVES = 3
-NUM_KEPT = 12
+NUM_WAVES = 2
+NUM_KEPT = 6  # more teach more only where time lets each be seen three times and more (LOG.md)
 QUESTION_TOKENS = 56
 MIN_GAIN = 0.15  # nats a token that the statement must add; far less than for rules: people ask around the words
 
