@@ -81,7 +81,7 @@ def test_asking_is_taught_and_lent_to_an_engine(model: LanguageModel) -> None:
 
 def test_a_module_starts_from_the_skill_of_recalling(model: LanguageModel, tmp_path: Path) -> None:
     groups = recalling_examples(model, written_facts()[:1])
-    skill_directory = model.directory / "skills" / RECALLING.partition("/")[2]
+    skill_directory = model.directory / "skills" / RECALLING
     teach(model, groups, skill_directory, placement=Placement(), schedule=Schedule(num_steps=4), groups_per_step=2)
     asked = (Message("user", "Who runs the mill?"),)
     episode = Episode("e1", asked, "Ann runs the mill.", "Ann runs the mill.", ("t1",), Scope("a", "b"))

@@ -63,7 +63,7 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
                 if trial.numbers["night_status"] == "proposed" and not swaps.exists():
                     swaps.write_text(json.dumps(measure_swaps(Path(folder), trial.numbers["version"])), "utf8")
     done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
-    swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no world's version passed"}
+    swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no version to swap to"}
     write_result("loop", pooled(done) | swapped, seeds=wanted)
 
 

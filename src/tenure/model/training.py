@@ -100,8 +100,7 @@ def train(
     for step, batch in enumerate(source):
         elapsed = time.monotonic() - started
         if not replay and step == NUM_TIMED_STEPS:
-            affordable = int(min(budget / (elapsed / step), schedule.num_steps))
-            planned = min(schedule.num_steps, max(step, affordable))
+            planned = max(step, int(min(budget / (elapsed / step), schedule.num_steps)))
         if step >= planned or elapsed + elapsed / max(1, step) > budget:
             break
         losses.append(_step(optimiser, parameters, accumulate, batch, schedule, schedule.rate(step, planned)))

@@ -19,11 +19,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, only_layers
-from tenure.model.token_tree import attending_along_paths, token_tree
+from tenure.model.token_tree import token_tree
 from tenure.model.training import Batch, Schedule, Told, train
 from tenure.modules.cross_encoder import head_scores, save_head, words_of
 from tenure.modules.evidence import NUM_LEXICAL, knowledge_of, match_of, reading_of
-from tenure.modules.skills import WORLD_SIZE, WrittenFact, conversation
+from tenure.modules.objectives import FrozenBelow
+from tenure.modules.skills import WrittenFact, conversation, worlds_of
 from tenure.types import Message
 
 OTHER_SHARE = 0.6  # of the questions are put beside another statement too
@@ -47,8 +48,7 @@ def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Se
     """Everything to be told apart."""
     rng = random.Random(seed)
     pairs: list[Pair] = []
-    for start in range(0, len(facts), WORLD_SIZE):
-        world = facts[start : start + WORLD_SIZE]
+    for world in worlds_of(facts):
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for i, fact in enumerate(world):
             others = known[:i] + known[i + 1 :]
@@ -58,10 +58,8 @@ def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Se
                 if others and rng.random() < OTHER_SHARE:
                     other = others[match_of(model.chat, others, asked).index].statement
                     pairs.append(_pair(model, len(pairs), other, asked, False))
-            pairs += [
-                _pair(model, len(pairs) + j, fact.statement, conversation(texts), False)
-                for j, texts in enumerate(fact.near)
-            ]
+            for texts in fact.near:
+                pairs.append(_pair(model, len(pairs), fact.statement, conversation(texts), False))
     for prompt in neutral:
         pairs.append(_pair(model, len(pairs), rng.choice(facts).statement, conversation([prompt]), False))
     return pairs
@@ -70,8 +68,7 @@ def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Se
 def day_pairs(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[Pair]:
     """Questions and near-misses of each world beside the statement that their words lead to."""
     pairs: list[Pair] = []
-    for start in range(0, len(facts), WORLD_SIZE):
-        world = facts[start : start + WORLD_SIZE]
+    for world in worlds_of(facts):
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for fact in world:
             for about, conversations in ((True, fact.about), (False, fact.near)):
@@ -97,15 +94,12 @@ class _Reader:
             "weight": nn.Parameter(torch.zeros(width + NUM_LEXICAL)),
             "bias": nn.Parameter(torch.zeros(())),
         }
-        self._network = model.network
+        self._body = FrozenBelow(model.network, 0)
 
     def scores(self, pairs: Sequence[Pair]) -> Tensor:
-        tree = token_tree([pair.tokens for pair in pairs])
-        with attending_along_paths(self._network):
-            out = self._network.base_model(
-                input_ids=tree.tokens_N[None], position_ids=tree.positions_N[None], use_cache=False, tree=tree
-            )
-        last_NC = out.last_hidden_state[0][[nodes[-1] for nodes in tree.nodes]]
+        sequences = [pair.tokens for pair in pairs]
+        tree = token_tree(sequences)
+        last_NC = self._body.hidden(tree, sequences)[[nodes[-1] for nodes in tree.nodes]]
         return head_scores(self.head, last_NC, torch.tensor([pair.lexical for pair in pairs]))
 
     @torch.no_grad()

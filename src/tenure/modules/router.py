@@ -1,9 +1,9 @@
 """The router of a version: before prefill it decides which of its modules this request is about; mostly none.
 
 One detector a module; adding a module adds a detector and leaves the others as they are. All are read by the base's
-skill of matching; for a base without it each has networks of its own, fitted by night. Whose
-modules a request may use at all is the caller's business (`allowed`). A request that shares no rare word with anything
-learned costs nothing; otherwise one prefill of at most 300 tokens or so up to the middle layer of the base.
+skill of matching; for a base without it each has networks of its own, fitted by night. Whose modules a request may use
+at all is the caller's business (`allowed`). A request that shares no rare word with anything learned costs nothing;
+otherwise one prefill of at most 300 tokens or so up to the middle layer of the base.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class ServedVersions:
         from tenure.modules.router import Router  # a base without modules starts without it
 
         router = Router.load(self._objects.path(version.router))
-        if router.encoder is not None:
+        if router.encoder is not None:  # stays for good: a few megabytes, and a request may be on its way to it
             self._engine.add_attachment(router.encoder.name, router.encoder.directory)
         return router
 

@@ -20,9 +20,9 @@ from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.types import Message
 
-ASKING = "skill/asking"
-RECALLING = "skill/recalling"
-MATCHING = "skill/matching"
+ASKING = "asking"
+RECALLING = "recalling"
+MATCHING = "matching"
 SHIPPED = Path(str(resources.files("tenure"))) / "skills"
 WORLD_SIZE = 24  # statements that stand together in the written files as if one person had told them
 SEPARATOR = " | "  # between the turns of a conversation in one line
@@ -30,8 +30,7 @@ SEPARATOR = " | "  # between the turns of a conversation in one line
 
 def skill(name: str, model: LanguageModel) -> Path | None:
     """The directory of a skill of this base; None when it was never taught."""
-    own = name.partition("/")[2]
-    for directory in (SHIPPED / model.base[:16] / own, model.directory / "skills" / own):
+    for directory in (SHIPPED / model.base[:16] / name, model.directory / "skills" / name):
         if (directory / "adapter_model.safetensors").is_file():
             return directory
     return None
@@ -87,6 +86,11 @@ def written_facts(name: str = "matching.jsonl") -> list[WrittenFact]:
         WrittenFact(fact["statement"], tuple(map(tuple, fact["about"])), tuple(map(tuple, fact["near"])))
         for fact in facts
     ]
+
+
+def worlds_of(facts: Sequence[WrittenFact]) -> list[Sequence[WrittenFact]]:
+    """The facts in the worlds that they were written in."""
+    return [facts[start : start + WORLD_SIZE] for start in range(0, len(facts), WORLD_SIZE)]
 
 
 def neutral_prompts() -> list[str]:

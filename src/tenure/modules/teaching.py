@@ -10,6 +10,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -77,12 +78,8 @@ def teach(
     examples = {example.id: example for group in groups for example in group}
 
     def gradients(batch: Batch) -> float:
-        chosen = [examples[i] for i in batch]
-        loss = accumulate(model.network, body, chosen, max_tokens=TREE_TOKENS)
-        for parameter in adapter.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= len(chosen)
-        return loss / len(chosen)
+        chosen = [replace(examples[i], weight=1 / len(batch)) for i in batch]
+        return accumulate(model.network, body, chosen, max_tokens=TREE_TOKENS)
 
     with adapted(model.network, placement, seed=seed) as adapter:
         body = FrozenBelow(model.network, placement.first_layer)
@@ -170,18 +167,15 @@ LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match, RECALLING: teach_to_r
 
 def main(arguments: Sequence[str]) -> None:
     """Teach skills to a model and write them where `skills.skill` finds them."""
-    names = [name.partition("/")[2] for name in LESSONS]
     parser = argparse.ArgumentParser("tenure.modules.teaching", description="Teach a base its skills, once.")
     parser.add_argument("model", help="a known name, a local directory or a hub id")
-    parser.add_argument("--skills", nargs="+", choices=names, default=names)
+    parser.add_argument("--skills", nargs="+", choices=LESSONS, default=list(LESSONS))
     parser.add_argument("--into", type=Path, help="directory for the skills; the package's own by default")
     asked = parser.parse_args(arguments)
     directory = resolve(asked.model, Path(ModelConfig().cache).expanduser())
-    for name, lesson in LESSONS.items():
-        own = name.partition("/")[2]
-        if own in asked.skills:
-            model = load_language_model(directory, precision="auto")
-            lesson(model, (asked.into or SHIPPED / model.base[:16]) / own)
+    model = load_language_model(directory, precision="auto")
+    for name in asked.skills:
+        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name)
 
 
 if __name__ == "__main__":

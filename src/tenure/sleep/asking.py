@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from tenure.model.chat import ChatFormat
 from tenure.model.requests import GenerationRequest, Sampling
 from tenure.modules.skills import ASKING, asked_about, conversation_of
-from tenure.sleep.checking import Judge, relevances
+from tenure.sleep.checking import Judge, count, relevances
 from tenure.types import AttachmentUse, Message
 
 TRIES_PER_WAVE = 8  # for each statement
@@ -53,14 +53,14 @@ def people_ask(
         num_tries += len(requests)
         seconds = time.monotonic() - begun
     written = [list(own.values()) for own in found]
-    _count(rejected, "not one question", num_tries - sum(map(len, written)))
+    count(rejected, "not one question", num_tries - sum(map(len, written)))
     asked = [(s, [_text(c) for c in own]) for s, own in zip(statements, written, strict=True) if own]
     found_relevances = iter(relevances(engine, chat, asked))
     kept = []
     for own in written:
         rows = sorted(zip(own, next(found_relevances), strict=True), key=lambda row: -row[1].gain) if own else []
         kept.append([conversation for conversation, relevance in rows if relevance.gain >= MIN_GAIN][:NUM_KEPT])
-    _count(rejected, "not about the statement", sum(map(len, written)) - sum(map(len, kept)))
+    count(rejected, "not about the statement", sum(map(len, written)) - sum(map(len, kept)))
     return kept
 
 
@@ -76,8 +76,3 @@ def _requests(chat: ChatFormat, statements: Sequence[str], rng: random.Random) -
 
 def _text(conversation: Sequence[Message]) -> str:
     return " ".join(message.content for message in conversation)
-
-
-def _count(rejected: dict[str, int], reason: str, n: int) -> None:
-    if n:
-        rejected[reason] = rejected.get(reason, 0) + n

@@ -65,6 +65,12 @@ class Relevance:
     gain: float
 
 
+def count(rejected: dict[str, int], reason: str, n: int) -> None:
+    """Note that `n` questions were rejected for a reason."""
+    if n:
+        rejected[reason] = rejected.get(reason, 0) + n
+
+
 def shown(statement: str) -> str:
     """A statement as the model gets to see it: without lead-ins, with a full stop."""
     return statement_of(statement) + "."

@@ -2,8 +2,8 @@
 
 The model sees a statement and writes questions, by its skill of asking where it has one (`asking`); rules turn the
 clause around for more; the model then says which of all of them belong to the statement and which words answer them
-(`checking`). Replies are the statement's own sentence: it
-holds the answer to every question about it. Called by the night's cycle; trains nothing.
+(`checking`). Replies are the statement's own sentence: it holds the answer to every question about it. Called by the
+night's cycle; trains nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tenure.model.requests import GenerationRequest, Sampling
 from tenure.modules.near_misses import names_of, neighbour, numbers_of, other_tasks
 from tenure.modules.skills import ASKING
 from tenure.sleep.asking import people_ask
-from tenure.sleep.checking import Judge, Relevance, answer_margins, kinds_of, prompt_of, relevances, shown
+from tenure.sleep.checking import Judge, Relevance, answer_margins, count, kinds_of, prompt_of, relevances, shown
 from tenure.sleep.clauses import DETERMINERS, head_noun, parts_of_speech
 from tenure.sleep.curation import Source
 from tenure.sleep.questions import Core, Draft, cores_of, dressed, names_in, views_of
@@ -126,7 +126,7 @@ def _ranked(
     asked = []
     for study in studies:
         usable = [core for core in study.cores if not _gives_away(core)]
-        _count(rejected, "holds its answer", len(study.cores) - len(usable))
+        count(rejected, "holds its answer", len(study.cores) - len(usable))
         asked.append(tuple(usable[:MAX_SCORED]))
     pairs = zip(studies, asked, strict=True)
     found = iter(relevances(engine, chat, [(s.statement, [c.direct for c in cores]) for s, cores in pairs if cores]))
@@ -138,7 +138,7 @@ def _ranked(
         if len(kept) < least:  # a statement that the model makes little of: rules alone must do
             some = _diverse([core for core, _ in rows], least)
             kept = [row for row in rows if row[0] in some]
-        _count(rejected, "not about the statement", len(rows) - len(kept))
+        count(rejected, "not about the statement", len(rows) - len(kept))
         ranked.append(_Study(study.source, study.statement, tuple(core for core, _ in kept), study.by_model))
     return ranked
 
@@ -182,14 +182,14 @@ def _with_written(
             if question:
                 written[i].append(Core(question, "", core.answer, core.topic, core.opening))
             else:
-                _count(rejected, "not one question", 1)
+                count(rejected, "not one question", 1)
         seconds = time.monotonic() - begun
         wave += 1
     fresh = []
     for study, own in zip(studies, written, strict=True):
         known = {core.direct.lower() for core in study.cores}
         new = {core.direct.lower(): core for core in own if core.direct.lower() not in known and _mentions(core, study)}
-        _count(rejected, "strays from the statement", len(own) - len(new))
+        count(rejected, "strays from the statement", len(own) - len(new))
         fresh.append(_Study(study.source, study.statement, tuple(new.values()), frozenset()))
     ranked = _ranked(engine, chat, fresh, rejected, least=0)
     return [
@@ -242,7 +242,7 @@ def _checked(engine: Judge, chat: ChatFormat, studies: Sequence[_Study], rejecte
     for study, (_, pairs, chosen) in zip(studies, asked, strict=True):
         rows = list(zip(chosen, next(found), strict=True)) if pairs else []
         good = _answered(rows, study.by_model)
-        _count(rejected, "asks for something else", len(rows) - len(good))
+        count(rejected, "asks for something else", len(rows) - len(good))
         kept.append(_Study(study.source, study.statement, tuple(good), study.by_model))
     return kept
 
@@ -381,8 +381,3 @@ def nouns_of(statement: str) -> tuple[str, ...]:
             if head.islower() and "NOUN" in parts_of_speech(head) and len(head) > 2:
                 found.append(head)
     return tuple(dict.fromkeys(found))
-
-
-def _count(rejected: dict[str, int], reason: str, n: int) -> None:
-    if n:
-        rejected[reason] = rejected.get(reason, 0) + n
