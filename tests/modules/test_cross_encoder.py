@@ -15,7 +15,7 @@ from tenure.model.lowrank import Placement
 from tenure.model.training import Schedule
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import read_detector
-from tenure.modules.match_lesson import day_pairs, lesson_pairs, teach_matching
+from tenure.modules.match_lesson import day_requests, lesson_pairs, teach_matching
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation
 from tenure.types import Episode, Scope
@@ -49,7 +49,7 @@ def taught(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shares = teach_matching(
         model,
         pairs,
-        day_pairs(model, FACTS),
+        day_requests(model, FACTS),
         directory,
         placement=Placement(rank=4, alpha=8.0, last_layer=LAYER - 1),
         schedule=Schedule(num_steps=120, learning_rate=1e-2),
@@ -102,17 +102,21 @@ def test_a_router_carries_it_and_decides_the_same_after_a_round_trip(
         Episode(f"e{i}", conversation(f.about[0]), f.statement, f.statement, (f"s{i}",), Scope("a", "b"))
         for i, f in enumerate(FACTS)
     ]
-    detector = read_detector(model.chat, "m" * 64, episodes, encoder)
+    modules = {"s0": "m" * 64, "s1": "n" * 64}
+    detector = read_detector(model.chat, modules, episodes, encoder)
     router = Router.empty().reading_with(encoder).with_detector(detector)
     prompts = [conversation(texts) for fact in FACTS for texts in (*fact.about, *fact.near)]
-    chosen = router.choose_many(engine, model.chat, prompts, allowed={"m" * 64})
-    assert [bool(uses) for uses in chosen] == [True, True, False, False] * 2
+    chosen = router.choose_many(engine, model.chat, prompts, allowed=router.modules)
+    fired = [choice.module[0] if choice is not None and choice.fires else "" for choice in chosen]
+    assert fired == ["m", "m", "", "", "n", "n", "", ""]
     router.save(tmp_path / "router")
     again = Router.load(tmp_path / "router")
     assert again.encoder is not None and again.encoder.name == encoder.name
-    assert again.choose_many(engine, model.chat, prompts, allowed={"m" * 64}) == chosen
+    assert again.choose_many(engine, model.chat, prompts, allowed=router.modules) == chosen
+    only = router.choose_many(engine, model.chat, prompts, allowed={"n" * 64})
+    assert {choice.module for choice in only if choice is not None} == {"n" * 64}
     with pytest.raises(LearnError, match="no question episodes"):
-        read_detector(model.chat, "m" * 64, [], encoder)
+        read_detector(model.chat, modules, [], encoder)
 
 
 def test_a_broken_head_is_refused(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tenure.model.language_model import LanguageModel, load_language_model
-from tenure.modules.distil_lora import DistilLora, neutral_sequences, own_answers, shortened, teacher_messages
+from tenure.model.lowrank import decoder_layers
+from tenure.model.training import Schedule
+from tenure.modules.distil_lora import DistilLora, neutral_sequences, shortened, teacher_messages
 from tenure.modules.lora import reply_tokens
 from tenure.modules.objectives import distributions
 from tenure.types import Episode, Message, Scope
 
+WEIGHTS = "adapter_model.safetensors"
 ASKED = Episode(
     id="e1",
     messages=(Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "Who then runs the Kest depot?")),
@@ -60,12 +64,21 @@ def test_shortened_questions_mostly_keep_what_the_target_names() -> None:
     assert 0.3 * len(texts) < sum("then" in text for text in texts) < 0.7 * len(texts)
 
 
-def test_near_misses_are_kept_at_the_base_s_own_answer(model: LanguageModel) -> None:
-    near = Episode("n1", (Message("user", "Who runs Dover?"),), "", "", (), ASKED.scope, kind="near_miss")
-    (tokens, start), *others = own_answers(model, [near], 5).values()
-    assert not others and start == len(model.chat.encode(near.messages))
-    assert tokens[:start] == tuple(model.chat.encode(near.messages)) and 0 < len(tokens) - start <= 6
-    assert own_answers(model, [], 5) == {}
+def test_every_module_keeps_to_the_base_on_texts_of_its_own(model: LanguageModel) -> None:
+    learner = DistilLora(num_texts=3)
+    drawn = [learner._neutral_examples(model, [replace(ASKED, id=name)], 0) for name in ("e1", "e1", "e2")]
+    names = [{example.id for example in examples} for examples in drawn]
+    assert names[0] == names[1] != names[2] and all(len(own) == 3 for own in names)
+    assert all(e.hard == 0 and e.wanted is not None and len(e.tokens) <= 40 for examples in drawn for e in examples)
+    assert DistilLora(beta=0.0)._neutral_examples(model, [ASKED], 0) == ()
+
+
+def test_the_lower_layers_stay_as_they_are(model: LanguageModel, tmp_path: Path) -> None:
+    learner = DistilLora(schedule=Schedule(num_steps=2), soft=0.0, beta=0.0, lower_share=0.5)
+    learner.learn(model, [ASKED], budget_seconds=60, seed=0, directory=tmp_path / "new")
+    layers = {int(name.split(".layers.")[1].split(".")[0]) for name in load_file(tmp_path / "new" / WEIGHTS)}
+    num_layers = len(decoder_layers(model.network))
+    assert num_layers > 1 and layers == set(range(round(num_layers / 2), num_layers))
 
 
 def test_neutral_prompts_come_with_the_package(model: LanguageModel) -> None:

@@ -16,10 +16,11 @@ from tenure.modules.detector import Detector, fit_detector
 from tenure.modules.evidence import evidence_of, knowledge_of, match_of, said
 from tenure.modules.router import Router
 from tenure.store.digests import digest_directory
-from tenure.types import AttachmentUse, Episode, Message, Scope
+from tenure.types import Episode, Message, Scope
 
 ANN = Scope("acme", "ann")
 MODULE, OTHER = "a" * 64, "b" * 64
+MODULES = {"src_0": MODULE, "src_1": "c" * 64, "src_2": "d" * 64}
 TOLD = {
     "Imke Sand runs our Velden depot.": [
         "Who runs our Velden depot?",
@@ -61,67 +62,85 @@ def engine(model: LanguageModel) -> Engine:
 
 @pytest.fixture(scope="module")
 def detector(model: LanguageModel, engine: Engine) -> Detector:
-    return fit_detector(engine, model.chat, MODULE, episodes(), seed=1)
+    return fit_detector(engine, model.chat, MODULES, episodes(), seed=1)
 
 
-def fires(router: Router, engine: Engine, model: LanguageModel, texts: list[str]) -> list[bool]:
-    chosen = router.choose_many(engine, model.chat, [ask(text) for text in texts], allowed={MODULE})
-    return [uses == (AttachmentUse(MODULE),) for uses in chosen]
+def fires(router: Router, engine: Engine, model: LanguageModel, texts: list[str]) -> list[str]:
+    """The module that each text is answered with; "" for none."""
+    chosen = router.choose_many(engine, model.chat, [ask(text) for text in texts], allowed=router.modules)
+    return [choice.module if choice is not None and choice.fires else "" for choice in chosen]
 
 
 def test_it_tells_what_it_was_taught_from_what_it_was_not(
     model: LanguageModel, engine: Engine, detector: Detector
 ) -> None:
     router = Router.empty().with_detector(detector)
-    scores = router.scores(engine, model.chat, [e.messages for e in episodes()], detector)
-    about = [scores[i] for i, e in enumerate(episodes()) if e.kind != "near_miss" and i in scores]
-    near = [scores[i] for i, e in enumerate(episodes()) if e.kind == "near_miss" and i in scores]
+    asked = episodes()
+    chosen = router.choose_many(engine, model.chat, [e.messages for e in asked], allowed=router.modules)
+    pairs = list(zip(asked, chosen, strict=True))
+    about = [choice for e, choice in pairs if e.kind != "near_miss" and choice]
+    near = [choice.margin for e, choice in pairs if e.kind == "near_miss" and choice]
     assert len(about) == 7 and near
-    assert sum(a > n for a in about for n in near) > 0.9 * len(about) * len(near)
+    assert [choice.module for choice in about] == [MODULES[e.source_ids[0]] for e in asked if e.kind != "near_miss"]
+    assert sum(a.margin > n for a in about for n in near) > 0.9 * len(about) * len(near)
 
 
 def test_it_abstains_on_what_shares_no_word(model: LanguageModel, engine: Engine, detector: Detector) -> None:
     router = Router.empty().with_detector(detector)
-    assert router.scores(engine, model.chat, [ask("How do birds find their way?")], detector) == {}
-    assert fires(router, engine, model, ["How do birds find their way?", "hm", ""]) == [False] * 3
-    assert Router.empty().choose(engine, model.chat, ask("Who runs Velden?"), allowed={MODULE}) == ()
+    assert fires(router, engine, model, ["How do birds find their way?", "hm", ""]) == [""] * 3
+    assert router.choose(engine, model.chat, ask("How do birds find their way?"), allowed=router.modules) is None
+    assert Router.empty().choose(engine, model.chat, ask("Who runs Velden?"), allowed={MODULE}) is None
 
 
 def test_modules_that_the_asker_may_not_use_are_never_chosen(
     model: LanguageModel, engine: Engine, detector: Detector
 ) -> None:
-    eager = replace(detector, threshold=-1e9)
-    router = Router.empty().with_detector(eager).with_detector(replace(eager, module=OTHER))
+    theirs = replace(detector, threshold=-1e9, known=tuple(replace(k, module=OTHER) for k in detector.known))
+    router = Router.empty().with_detector(detector).with_detector(theirs)
     question = ask("Who runs our Velden depot?")
-    assert router.choose(engine, model.chat, question, allowed=()) == ()
-    assert router.choose(engine, model.chat, question, allowed={OTHER}) == (AttachmentUse(OTHER),)
-    assert len(router.choose(engine, model.chat, question, allowed={MODULE, OTHER})) == 2
+    assert router.choose(engine, model.chat, question, allowed=()) is None
+    for allowed, chosen in (({OTHER}, OTHER), ({MODULE}, MODULE), ({MODULE, OTHER}, OTHER)):
+        choice = router.choose(engine, model.chat, question, allowed=allowed)
+        assert choice is not None and choice.module == chosen, "the one that clears its threshold by more"
 
 
 def test_a_request_is_decided_as_if_it_came_alone(model: LanguageModel, engine: Engine, detector: Detector) -> None:
     router = Router.empty().with_detector(detector)
     prompts = [e.messages for e in episodes()]
-    together = router.scores(engine, model.chat, prompts, detector)
-    alone = {i: router.scores(engine, model.chat, [prompts[i]], detector)[0] for i in together}
-    assert together == pytest.approx(alone, abs=1e-4)
+    together = router.choose_many(engine, model.chat, prompts, allowed=router.modules)
+    for messages, choice in zip(prompts, together, strict=True):
+        alone = router.choose(engine, model.chat, messages, allowed=router.modules)
+        assert (alone and alone.module) == (choice and choice.module)
+        assert alone is None or choice is None or alone.margin == pytest.approx(choice.margin, abs=1e-4)
 
 
 def test_save_and_load(tmp_path: Path, model: LanguageModel, engine: Engine, detector: Detector) -> None:
-    router = Router.empty().with_detector(detector).with_detector(replace(detector, module=OTHER, threshold=3.0))
+    theirs = replace(detector, threshold=3.0, known=tuple(replace(k, module=OTHER) for k in detector.known))
+    router = Router.empty().with_detector(detector).with_detector(theirs)
     router.save(tmp_path / "one")
     router.save(tmp_path / "two")
     assert digest_directory(tmp_path / "one") == digest_directory(tmp_path / "two")
     again = Router.load(tmp_path / "one")
-    assert [d.module for d in again.detectors] == [MODULE, OTHER]
+    assert again.modules == router.modules == {*MODULES.values(), OTHER}
     prompts = [e.messages for e in episodes()]
-    for old, new in zip(router.detectors, again.detectors, strict=True):
-        assert router.scores(engine, model.chat, prompts, old) == again.scores(engine, model.chat, prompts, new)
-    assert [d.module for d in again.without({MODULE}).detectors] == [OTHER]
-    assert len(again.with_detector(detector).detectors) == 2
+    for allowed in (set(MODULES.values()), {OTHER}):
+        before, after = (r.choose_many(engine, model.chat, prompts, allowed=allowed) for r in (router, again))
+        assert before == after and any(before)
+
+
+def test_modules_are_taken_out_and_replaced(model: LanguageModel, engine: Engine, detector: Detector) -> None:
+    router = Router.empty().with_detector(detector)
+    assert router.without({MODULE}).modules == set(MODULES.values()) - {MODULE}
+    assert router.without(MODULES.values()).detectors == ()
+    assert fires(router, engine, model, ["Who runs our Velden depot?"]) != fires(
+        router.without({MODULE}), engine, model, ["Who runs our Velden depot?"]
+    )
+    again = router.with_detector(replace(detector, threshold=3.0))
+    assert [d.threshold for d in again.detectors] == [3.0]
 
 
 @pytest.mark.parametrize(
-    "broken", ["{", '{"format": "tenure-router-0", "detectors": []}', '{"format": "tenure-router-1"}']
+    "broken", ["{", '{"format": "tenure-router-1", "detectors": []}', '{"format": "tenure-router-2"}']
 )
 def test_broken_files_are_refused(tmp_path: Path, broken: str) -> None:
     (tmp_path / "router.json").write_text(broken, "utf8")
@@ -132,14 +151,14 @@ def test_broken_files_are_refused(tmp_path: Path, broken: str) -> None:
 
 
 def test_the_same_seed_fits_the_same_detector(model: LanguageModel, engine: Engine, detector: Detector) -> None:
-    again = fit_detector(engine, model.chat, MODULE, episodes(), seed=1)
+    again = fit_detector(engine, model.chat, MODULES, episodes(), seed=1)
     assert again.threshold == detector.threshold
     assert all(torch.equal(again.weights[name], tensor) for name, tensor in detector.weights.items())
 
 
 def test_nothing_taught_is_an_error(model: LanguageModel, engine: Engine) -> None:
     with pytest.raises(LearnError, match="no question episodes"):
-        fit_detector(engine, model.chat, MODULE, [e for e in episodes() if e.kind == "near_miss"])
+        fit_detector(engine, model.chat, MODULES, [e for e in episodes() if e.kind == "near_miss"])
 
 
 def test_the_nearest_statement_goes_by_rare_words(model: LanguageModel) -> None:

@@ -1,9 +1,8 @@
-"""Skills: taught on written facts, found by base, and where a learner's module starts."""
+"""Skills: taught on written facts and found by base."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.lowrank import Placement
 from tenure.model.training import Schedule
-from tenure.modules.distil_lora import DistilLora
 from tenure.modules.skills import (
     ASKING,
-    RECALLING,
     conversation,
     conversation_of,
     question_line,
@@ -26,8 +23,7 @@ from tenure.modules.skills import (
     skilled,
     written_facts,
 )
-from tenure.modules.teaching import asking_examples, recalling_examples, teach
-from tenure.types import Episode, Message, Scope
+from tenure.modules.teaching import asking_examples, teach
 
 
 @pytest.fixture
@@ -77,19 +73,3 @@ def test_asking_is_taught_and_lent_to_an_engine(model: LanguageModel) -> None:
     with skilled(engine, model, ASKING):
         assert engine.attachments == {ASKING}
     assert not engine.attachments
-
-
-def test_a_module_starts_from_the_skill_of_recalling(model: LanguageModel, tmp_path: Path) -> None:
-    groups = recalling_examples(model, written_facts()[:1])
-    skill_directory = model.directory / "skills" / RECALLING
-    teach(model, groups, skill_directory, placement=Placement(), schedule=Schedule(num_steps=4), groups_per_step=2)
-    asked = (Message("user", "Who runs the mill?"),)
-    episode = Episode("e1", asked, "Ann runs the mill.", "Ann runs the mill.", ("t1",), Scope("a", "b"))
-    still = DistilLora(schedule=Schedule(num_steps=1, learning_rate=0.0), soft=0.0, beta=0.0)
-    taught = load_file(skill_directory / "adapter_model.safetensors")
-    for skilful in (True, False):
-        directory = tmp_path / f"skilled-{skilful}"
-        replace(still, skilled=skilful).learn(model, [episode], budget_seconds=60, seed=0, directory=directory)
-        made = load_file(directory / "adapter_model.safetensors")
-        assert all(torch.equal(made[name], taught[name].float()) for name in made) is skilful
-        assert any(tensor.any() for name, tensor in made.items() if "lora_B" in name) is skilful

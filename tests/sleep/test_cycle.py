@@ -7,19 +7,22 @@ leaves it: every later stage is the real one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tenure.config import Config, load_config
 from tenure.errors import Cancelled, Refused
 from tenure.model.requests import Sampling
+from tenure.modules.distil_lora import DistilLora
+from tenure.modules.router import Router
 from tenure.runtime import ChatCall, Runtime
 from tenure.sleep.cycle import NightSettings
 from tenure.sleep.journal import Journal
-from tenure.types import Alias, Audience, Episode, Message, Outcome, Scope
+from tenure.types import Alias, Audience, Candidate, Episode, Message, Outcome, Scope
 
 ANNA = Scope("acme", "anna")
 FACTS = (
@@ -118,8 +121,66 @@ def test_a_night_that_was_cut_off_goes_on_with_what_it_had(runtime: Runtime) -> 
     night_id = interrupted_after_study(runtime, settings)
     result = runtime.sleep(settings, night_id=night_id)
     learned = runtime.store.nights.checkpoints(night_id)
-    assert {"synthesize", "learn acme/anna", "assemble"} <= set(learned)
+    assert {"synthesize", "assemble", *(f"learn acme/anna src{i}" for i in range(3))} <= set(learned)
     assert result.num_episodes == len(studied())
+
+
+def test_every_statement_gets_a_module_that_names_its_own_source(runtime: Runtime) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    result = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings))
+    version = runtime.store.registry.version(result.version)
+    parts = runtime.store.registry.lineage(result.version).candidates
+    assert len(version.modules) == 3 and all(m.owner == "acme/anna" for m in version.modules)
+    assert {m.digest: parts[m.digest]["source_ids"] for m in version.modules} == {
+        m.digest: [f"src{i}"] for i, m in enumerate(version.modules)
+    }
+    router = Router.load(runtime.store.objects.path(version.router))
+    known = {k.module: k.statement for d in router.detectors for k in d.known}
+    assert known == {m.digest: told for m, (told, _, _) in zip(version.modules, FACTS, strict=True)}
+
+
+def test_a_night_killed_while_learning_keeps_the_modules_that_were_done(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    night_id = interrupted_after_study(runtime, settings)
+    taught: list[str] = []
+    learn = DistilLora.learn
+
+    def dying(self: DistilLora, model: object, episodes: Sequence[Episode], **more: Any) -> Candidate:
+        taught.append(episodes[0].source_ids[0])
+        if len(taught) == 2:
+            raise KeyboardInterrupt
+        return learn(self, model, episodes, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DistilLora, "learn", dying)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.sleep(settings, night_id=night_id)
+    result = runtime.sleep(settings, night_id=night_id)
+    assert taught == ["src0", "src1", "src1", "src2"]
+    assert len(runtime.store.registry.version(result.version).modules) == 3
+
+
+def test_a_night_cancelled_while_learning_stops_before_the_next_statement(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    night_id = interrupted_after_study(runtime, settings)
+    learn = DistilLora.learn
+
+    def cancelling(self: DistilLora, model: object, episodes: Sequence[Episode], **more: Any) -> Candidate:
+        runtime.store.nights.cancel(night_id)
+        return learn(self, model, episodes, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DistilLora, "learn", cancelling)
+    with pytest.raises(Cancelled):
+        runtime.sleep(settings, night_id=night_id)
+    assert [name for name in runtime.store.nights.checkpoints(night_id) if name.startswith("learn")] == [
+        "learn acme/anna src0"
+    ]
 
 
 def test_what_an_earlier_night_studied_is_found_by_its_very_subject(runtime: Runtime) -> None:

@@ -30,7 +30,7 @@ QUICK: dict[str, Any] = {
 }
 QUICK_BY_NAME: dict[str, dict[str, Any]] = {
     "naive-sft": {},
-    "distil-lora": {"soft": 0.5, "num_near_misses": 1, "num_neutral": 1, "answer_tokens": 4},
+    "distil-lora": {"soft": 0.5, "lower_share": 0.0},
 }
 
 

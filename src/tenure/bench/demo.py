@@ -159,13 +159,21 @@ def spend_night(stage: Stage, learner: str, budget_seconds: float, *, propose: b
     if done.returncode not in (0, 3):
         raise TenureError(f"the night with {learner} failed: {done.stderr[-2000:]}")
     summary = json.loads(done.stdout.strip().splitlines()[-1])
-    verdict, losses = None, ()
+    verdict: Verdict | None = None
+    losses: tuple[float, ...] = ()
     if summary["version"]:
         with Store.open(stage.home) as store:
             verdict = attested_verdict(store.registry, summary["version"])
             parts = store.registry.lineage(summary["version"]).candidates.values()
-            losses = tuple(loss for part in parts for loss in part["candidate"]["losses"])
+            losses = mean_curve([part["candidate"]["losses"] for part in parts])
     return Night(learner, summary["status"], summary["reason"], summary["version"], summary["seconds"], verdict, losses)
+
+
+def mean_curve(runs: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean loss of all runs at each step, over those that came so far."""
+    steps = range(max(map(len, runs), default=0))
+    still = [[run[step] for run in runs if step < len(run)] for step in steps]
+    return tuple(sum(losses) / len(losses) for losses in still)
 
 
 def promote_under_load(stage: Stage, version: str) -> None:

@@ -149,10 +149,13 @@ def version_numbers(runtime: Runtime, world: World, digest: str) -> dict[str, An
 
 
 def training_numbers(runtime: Runtime, digest: str) -> dict[str, Any]:
-    """How many steps the night's module really took, and where its loss ended: a slow machine learns less."""
-    (part,) = runtime.store.registry.lineage(digest).candidates.values()
-    losses = part["candidate"]["losses"]
-    return {"learn_steps": len(losses), "final_loss": sum(losses[-5:]) / len(losses[-5:])}
+    """How many steps the night's modules really took, and where their losses ended: a slow machine learns less."""
+    runs = [part["candidate"]["losses"] for part in runtime.store.registry.lineage(digest).candidates.values()]
+    return {
+        "num_modules": len(runs),
+        "learn_steps": sum(map(len, runs)) / len(runs),
+        "final_loss": sum(losses[-1] for losses in runs) / len(runs),
+    }
 
 
 def ability(runtime: Runtime, answerer: EngineAnswerer) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Drifted:
 class Answerer(Protocol):
     """One version, as it would be served: routed, closed book, greedy, at one fixed numeric setting.
 
-    `digest` names the version; `precision` is what it is served in. `forced=True` puts every module of the version on
-    for every request. Answers come in the order of the questions.
+    `digest` names the version; `precision` is what it is served in. `forced=True` puts a module on for every request:
+    the nearest, however far the request is from what it learned. Answers come in the order of the questions.
     """
 
     @property

@@ -1,16 +1,17 @@
-"""One module's detector: does this request ask about what the module learned? Fitted by night, silent by default.
+"""The detector of one night and owner: does this request ask about a statement learned then? Silent by default.
 
-It finds the nearest statement by words, has the base read both, and judges the result with a small network. Positives
-are the night's questions, negatives its near-misses, plus a hand-written set of invented facts (`matching.jsonl`) that
-show what people's own wordings and real near-misses look like. Knows one module; `router` holds several.
+With the base's skill of matching it only lists the statements and which module learned each. Without the skill it is
+fitted by night: it finds the nearest statement by words, has the base read both, and judges the result with a small
+network. Positives are the night's questions, negatives its near-misses, plus a hand-written set of invented facts
+(`matching.jsonl`) that show what people's own wordings and real near-misses look like. `router` holds several.
 Tensors: N examples, F features.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from tenure.errors import LearnError
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
 from tenure.modules.cross_encoder import CrossEncoder
-from tenure.modules.evidence import NUM_LEXICAL, Knowledge, Match, evidence_of, knowledge_of, match_of
+from tenure.modules.evidence import NUM_LEXICAL, Knowledge, evidence_of, knowledge_of, match_of
 from tenure.modules.near_misses import names_of, neighbour
 from tenure.modules.skills import WORLD_SIZE, conversation, neutral_prompts, written_facts
 from tenure.types import Episode, Message
@@ -50,21 +51,21 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What decides for one module. `weights` are the networks' tensors, stacked over folds; empty: a cross-encoder."""
+    """Statements and what decides about them. `weights`: the networks' tensors, stacked over folds; empty: a skill's.
 
-    module: str
+    `threshold` are the log-odds from which a request is about its nearest statement; `min_overlap` the rare words that
+    the two must share to be read at all.
+    """
+
     layer: int
     threshold: float
     min_overlap: float
     known: tuple[Knowledge, ...]
     weights: Mapping[str, Tensor]
 
-    def match(self, chat: ChatFormat, messages: Sequence[Message]) -> Match | None:
-        """The nearest statement, or None when the words share too little with anything learned."""
-        if not self.known:
-            return None
-        found = match_of(chat, self.known, messages)
-        return found if found.overlap >= self.min_overlap else None
+    def without(self, modules: Collection[str]) -> Detector:
+        """This detector without what those modules learned."""
+        return replace(self, known=tuple(k for k in self.known if k.module not in modules))
 
     def scores(self, evidence_NF: Tensor, lexical_NE: Tensor) -> Tensor:
         """[N] mean log-odds of the folds' networks."""
@@ -74,27 +75,25 @@ class Detector:
 # ---------------------------------------------------------------- fitting
 
 
-def read_detector(chat: ChatFormat, module: str, episodes: Sequence[Episode], encoder: CrossEncoder) -> Detector:
-    """The detector of a module whose statements a cross-encoder reads; nothing is fitted.
+def read_detector(
+    chat: ChatFormat, modules: Mapping[str, str], episodes: Sequence[Episode], encoder: CrossEncoder
+) -> Detector:
+    """The detector of statements that a cross-encoder reads; nothing is fitted. `modules`: {source id: module digest}.
 
     Raises LearnError when no episode has a source.
     """
-    own = _own_knowledge(chat, episodes)
-    if not own:
-        raise LearnError(f"module {module} has no question episodes; a detector needs what the module was taught")
-    return Detector(module, encoder.layer, encoder.threshold, MIN_OVERLAP, tuple(own.values()), {})
+    known = tuple(_own_knowledge(chat, modules, episodes).values())
+    return Detector(encoder.layer, encoder.threshold, MIN_OVERLAP, known, {})
 
 
 def fit_detector(
-    engine: Engine, chat: ChatFormat, module: str, episodes: Sequence[Episode], *, seed: int = 0
+    engine: Engine, chat: ChatFormat, modules: Mapping[str, str], episodes: Sequence[Episode], *, seed: int = 0
 ) -> Detector:
-    """Fit a module's detector from the episodes that it was trained on (held-out ones are not to be passed).
+    """Fit a detector from the episodes that the modules were trained on (held-out ones are not to be passed).
 
-    Deterministic for a seed. Raises LearnError when no episode has a source to learn from.
+    `modules`: {source id: module digest}. Deterministic for a seed. Raises LearnError when no episode has a source.
     """
-    own = _own_knowledge(chat, episodes)
-    if not own:
-        raise LearnError(f"module {module} has no question episodes; a detector needs what the module was taught")
+    own = _own_knowledge(chat, modules, episodes)
     rng = random.Random(seed)
     layer = max(1, round(LAYER_SHARE * engine.num_layers))
     sets = [tuple(own.values()), *_written_knowledge(chat)]
@@ -104,17 +103,22 @@ def fit_detector(
     evidence_NF = evidence_of(engine, chat, pairs, layer=layer)
     features_NF = torch.cat([evidence_NF, torch.tensor([m.lexical for m in matches]) * LEXICAL_SCALE], 1)
     weights, scores = _fit_folds(features_NF, examples, seed)
-    return Detector(module, layer, _threshold(scores, examples), MIN_OVERLAP, sets[0], weights)
+    return Detector(layer, _threshold(scores, examples), MIN_OVERLAP, sets[0], weights)
 
 
-def _own_knowledge(chat: ChatFormat, episodes: Sequence[Episode]) -> dict[str, Knowledge]:
+def _own_knowledge(chat: ChatFormat, modules: Mapping[str, str], episodes: Sequence[Episode]) -> dict[str, Knowledge]:
     statements: dict[str, str] = {}
     questions: dict[str, list[str]] = {}
     for episode in episodes:
-        if episode.context and episode.kind.startswith("question"):
+        if episode.context and episode.kind.startswith("question") and episode.source_ids[0] in modules:
             statements[episode.source_ids[0]] = episode.context
             questions.setdefault(episode.source_ids[0], []).append(episode.messages[-1].content)
-    return {key: knowledge_of(chat, text, questions[key][:16]) for key, text in statements.items()}
+    if not statements:
+        raise LearnError("no question episodes about what the modules learned; a detector needs what they were taught")
+    return {
+        source: replace(knowledge_of(chat, text, questions[source][:16]), module=modules[source])
+        for source, text in statements.items()
+    }
 
 
 def _own_examples(episodes: Sequence[Episode], own: Mapping[str, Knowledge], rng: random.Random) -> list[Example]:

@@ -1,8 +1,9 @@
-"""The learner `distil-lora`: a LoRA module taught by the frozen base with the source in its context.
+"""The learner `distil-lora`: a small LoRA module a statement, taught by the frozen base with the source in its context.
 
 The student sees the question alone. Its target is the checked reply, as cross entropy and as the teacher's distribution
-over that reply (context distillation; Snell, Klein, Zhong 2022); on near-miss and neutral prompts its target is
-the base's own distribution, so that it stays silent where it knows nothing. Called by the night through
+over that reply (context distillation; Snell, Klein, Zhong 2022); on neutral prompts its target is the base's own
+distribution. A module of its own for each statement has nothing to confuse it with: which statement a question
+is about is the router's to say, what the statement says is the module's. Called by the night through
 `weights.learners`.
 """
 
@@ -12,58 +13,51 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
-from tenure.config import EngineConfig
-from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
-from tenure.model.lowrank import Placement
+from tenure.model.lowrank import Placement, decoder_layers
 from tenure.model.progress import Progress
-from tenure.model.requests import GenerationRequest, Sampling
 from tenure.model.training import Schedule
-from tenure.modules.learner import check_directory, kept_of, questions_of
+from tenure.modules.learner import check_directory, questions_of
 from tenure.modules.lora import Lesson, Pool, plain_settings, replay_of, reply_tokens, train_adapter
 from tenure.modules.objectives import Example, distributions
-from tenure.modules.skills import RECALLING, skill
-from tenure.store.digests import digest_directory
 from tenure.types import Candidate, Episode, Message
 
 NAME = "distil-lora"
-MIN_STEP = 8
-QUESTIONS_PER_PLACE = 16  # a step has one place for so many questions
 WORD = re.compile(r"\w+")
 ECHO_DROPOUT = 0.08  # even names go missing now and then: people ask about them in other words
 
 
 @dataclass(frozen=True, slots=True)
 class DistilLora:
-    """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on kept prompts.
+    """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on neutral texts.
 
-    A step takes `num_questions`, `num_near_misses` and `num_neutral` examples. `num_kept` entries of each
-    distribution of the base are remembered; own answers of the base are cut at `answer_tokens`, neutral texts at
-    `neutral_tokens`. Each question is also
-    studied with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it names.
-    With `skilled` the module starts from the base's skill of recalling, where it has one: it needs fewer steps, and
-    questions in unseen words get an answer at all.
+    A step takes `num_questions` and `num_neutral` examples; the neutral ones are drawn from `num_texts` for a module,
+    each cut at `neutral_tokens`. `num_kept` entries of each distribution of the base are remembered. Each question is
+    also studied with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it
+    names. The lowest `lower_share` of the layers stay as they are: what passes through them is computed only once.
     """
 
-    placement: Placement = field(default_factory=Placement)
-    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=130, learning_rate=1.5e-3))
+    by_statement: ClassVar[bool] = True
+
+    placement: Placement = field(default_factory=lambda: Placement(rank=4, alpha=8.0))
+    lower_share: float = 0.5
+    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=10, learning_rate=5e-3))
     hard: float = 1.0
     soft: float = 0.3
-    beta: float = 0.3
-    num_questions: int = 20
-    num_near_misses: int = 0
+    beta: float = 0.05
+    num_questions: int = 4
     num_neutral: int = 1
+    num_texts: int = 4
     num_kept: int = 64
-    answer_tokens: int = 24
-    neutral_tokens: int = 64
-    word_dropout: float = 0.5
+    neutral_tokens: int = 40
+    word_dropout: float = 0.3
     tree_tokens: int = 512
-    skilled: bool = True
 
     def learn(
         self,
@@ -79,47 +73,14 @@ class DistilLora:
         """See `Learner.learn`. The artefact is a PEFT LoRA directory, place "module"."""
         started = time.monotonic()
         check_directory(directory)
-        questions, kept = questions_of(episodes), kept_of(episodes)
-        return self._sized(len(questions))._learn(
-            model,
-            questions,
-            kept,
-            deadline=started + budget_seconds,
-            started=started,
-            seed=seed,
-            directory=directory,
-            progress=progress,
-            replay=replay,
-        )
-
-    def _sized(self, num_questions: int) -> DistilLora:
-        """Few questions take smaller steps, so that a short night has enough of them."""
-        wanted = max(MIN_STEP, num_questions // QUESTIONS_PER_PLACE)
-        return replace(self, num_questions=min(self.num_questions, wanted))
-
-    def _learn(
-        self,
-        model: LanguageModel,
-        questions: Sequence[Episode],
-        kept: Sequence[Episode],
-        *,
-        deadline: float,
-        started: float,
-        seed: int,
-        directory: Path,
-        progress: Progress | None,
-        replay: Candidate | None,
-    ) -> Candidate:
-        start = skill(RECALLING, model) if self.skilled else None
-        settings = {**plain_settings(self), "start": digest_directory(start) if start else ""}
-        steps = replay_of(replay, NAME, settings, seed)
+        questions = questions_of(episodes)
+        settings = plain_settings(self)
         lesson = Lesson(
             pools=(
                 Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
-                Pool(self._near_examples(model, kept), self.num_near_misses),
-                Pool(self._kept_examples(model, self._neutral(model, seed)), self.num_neutral),
+                Pool(self._neutral_examples(model, questions, seed), self.num_neutral),
             ),
-            placement=self.placement,
+            placement=self._placed(model),
             schedule=self.schedule,
             tree_tokens=self.tree_tokens,
         )
@@ -129,15 +90,19 @@ class DistilLora:
             learner=NAME,
             settings=settings,
             place="module",
-            episodes=(*questions, *kept),
+            episodes=questions,
             seed=seed,
-            deadline=deadline,
+            deadline=started + budget_seconds,
             started=started,
             directory=directory,
             progress=progress,
-            replay=steps,
-            start=start,
+            replay=replay_of(replay, NAME, settings, seed),
         )
+
+    def _placed(self, model: LanguageModel) -> Placement:
+        """The placement, from the first layer above the untouched ones."""
+        first = round(self.lower_share * len(decoder_layers(model.network)))
+        return replace(self.placement, first_layer=max(self.placement.first_layer, first))
 
     def _studied(self, questions: Sequence[Episode], seed: int) -> tuple[Episode, ...]:
         rng = random.Random(f"shortened {seed}")
@@ -161,28 +126,19 @@ class DistilLora:
             replace(example, wanted=wanted[e.context, e.target]) for example, e in zip(examples, questions, strict=True)
         )
 
-    def _near_examples(self, model: LanguageModel, kept: Sequence[Episode]) -> tuple[Example, ...]:
-        if not self.num_near_misses:
-            return ()  # the base's own answers to them take their time
-        return self._kept_examples(model, own_answers(model, kept, self.answer_tokens))
-
-    def _kept_examples(
-        self, model: LanguageModel, sequences: Mapping[str, tuple[tuple[int, ...], int]]
-    ) -> tuple[Example, ...]:
-        if not self.beta:
+    def _neutral_examples(self, model: LanguageModel, questions: Sequence[Episode], seed: int) -> tuple[Example, ...]:
+        """Some of the neutral texts, others for every module, with the base's own distributions on them."""
+        if not self.beta or not self.num_neutral:
             return ()
-        wanted = distributions(model.network, list(sequences.values()), num_kept=self._num_kept(model))
-        weight = self.beta / max(1, self.num_near_misses + self.num_neutral)
+        found = neutral_sequences(model, max_tokens=self.neutral_tokens)
+        rng = random.Random(f"neutral {seed} {questions[0].id}")
+        chosen = {name: found[name] for name in rng.sample(list(found), min(self.num_texts, len(found)))}
+        wanted = distributions(model.network, list(chosen.values()), num_kept=self._num_kept(model))
+        weight = self.beta / self.num_neutral
         return tuple(
             Example(name, tokens, start, hard=0.0, soft=1.0, weight=weight, wanted=w)
-            for (name, (tokens, start)), w in zip(sequences.items(), wanted, strict=True)
+            for (name, (tokens, start)), w in zip(chosen.items(), wanted, strict=True)
         )
-
-    def _neutral(self, model: LanguageModel, seed: int) -> dict[str, tuple[tuple[int, ...], int]]:
-        """As many of the neutral sequences as the steps can take: the base's distributions on them cost time."""
-        found = neutral_sequences(model, max_tokens=self.neutral_tokens)
-        wanted = min(len(found), self.schedule.num_steps * self.num_neutral)
-        return {name: found[name] for name in random.Random(f"neutral {seed}").sample(list(found), wanted)}
 
     def _num_kept(self, model: LanguageModel) -> int:
         return min(self.num_kept, int(model.network.get_output_embeddings().weight.shape[0]))
@@ -212,24 +168,6 @@ def shortened(episode: Episode, share: float, rng: random.Random) -> Episode | N
         return None
     last = replace(episode.messages[-1], content=" ".join(kept))
     return replace(episode, id=f"{episode.id}#short", messages=(*episode.messages[:-1], last))
-
-
-def own_answers(
-    model: LanguageModel, kept: Sequence[Episode], num_tokens: int
-) -> dict[str, tuple[tuple[int, ...], int]]:
-    """{episode id: (prompt and the base's own greedy answer, where the answer starts)}."""
-    if not kept:
-        return {}
-    prompts = [tuple(model.chat.encode(e.messages)) for e in kept]
-    engine = Engine(model, EngineConfig(max_batch=32))
-    sampling = Sampling(max_tokens=num_tokens, temperature=0.0)
-    completions = engine.generate([GenerationRequest(tokens=p, sampling=sampling) for p in prompts])
-    answers = {}
-    for episode, prompt, completion in zip(kept, prompts, completions, strict=True):
-        ending = (model.chat.tokenizer.eos_token_id,) if completion.finish_reason == "stop" else ()
-        if completion.tokens or ending:
-            answers[episode.id] = ((*prompt, *completion.tokens, *ending), len(prompt))
-    return answers
 
 
 def neutral_sequences(model: LanguageModel, *, max_tokens: int = 96) -> dict[str, tuple[tuple[int, ...], int]]:

@@ -24,16 +24,21 @@ from tenure.types import Message
 
 MAX_CHARACTERS = 600  # of what was said last: routing costs the same however long a request is
 NUM_LEXICAL = 8
+NUM_READ = 3  # statements that are read beside a request: the nearest by words
 _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What one statement looks like in words: its terms and those of the questions asked about it, {stem: rarity}."""
+    """What one statement looks like in words: its terms and those of the questions asked about it, {stem: rarity}.
+
+    `module` is the digest of the module that learned it ("" while there is none).
+    """
 
     statement: str
     terms: Mapping[str, float]
     names: frozenset[str]
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +87,24 @@ def said(messages: Sequence[Message]) -> tuple[str, str]:
 
 
 def match_of(chat: ChatFormat, known: Sequence[Knowledge], messages: Sequence[Message]) -> Match:
-    """Find the nearest statement by its rare words; a word that many statements share counts little."""
+    """The nearest statement by its rare words; a word that many statements share counts little."""
+    return matches_of(chat, known, messages, 1)[0]
+
+
+def matches_of(
+    chat: ChatFormat, known: Sequence[Knowledge], messages: Sequence[Message], num_nearest: int
+) -> list[Match]:
+    """The `num_nearest` nearest statements by rare words, nearest first; of equally near ones the earlier first."""
     before, last = said(messages)
     asked = rarities(chat, last)
     earlier = {term: rarity for term, rarity in rarities(chat, before).items() if term not in asked}
-    best, best_overlap = 0, -1.0
     spread = {term: sum(term in k.terms for k in known) for term in {*asked, *earlier}}
-    for i, knowledge in enumerate(known):
+    overlaps = []
+    for knowledge in known:
         overlap = sum(r / spread[t] for t, r in asked.items() if t in knowledge.terms)
-        overlap += 0.5 * sum(r / spread[t] for t, r in earlier.items() if t in knowledge.terms)
-        if overlap > best_overlap:
-            best, best_overlap = i, overlap
-    return Match(best, max(best_overlap, 0.0), _lexical(known[best], asked, earlier, last, best_overlap))
+        overlaps.append(overlap + 0.5 * sum(r / spread[t] for t, r in earlier.items() if t in knowledge.terms))
+    nearest = sorted(range(len(known)), key=lambda i: -overlaps[i])[:num_nearest]
+    return [Match(i, overlaps[i], _lexical(known[i], asked, earlier, last, overlaps[i])) for i in nearest]
 
 
 def _lexical(

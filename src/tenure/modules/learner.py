@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tenure.errors import LearnError
 from tenure.model.language_model import LanguageModel
@@ -17,7 +17,9 @@ from tenure.types import Candidate, Episode
 
 
 class Learner(Protocol):
-    """One way to learn."""
+    """One way to learn. `by_statement`: each statement gets an artefact of its own, and `learn` is called for each."""
+
+    by_statement: ClassVar[bool]
 
     def learn(
         self,
@@ -54,11 +56,6 @@ def questions_of(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
     if repeated:
         raise LearnError(f"{repeated} episodes share an id with another one; ids must be unique")
     return found
-
-
-def kept_of(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
-    """The episodes on which the student must stay with the base."""
-    return tuple(e for e in episodes if e.kind in KEPT_KINDS)
 
 
 def check_directory(directory: Path) -> None:

@@ -101,12 +101,8 @@ def train_adapter(
     directory: Path,
     progress: Progress | None,
     replay: Replay | None,
-    start: Path | None = None,
 ) -> Candidate:
-    """Train, write the directory, and return its candidate. `deadline`, `started`: times of the monotonic clock.
-
-    `start` is an adapter of the same placement to go on from; without one the adapter starts as the base.
-    """
+    """Train, write the directory, and return its candidate. `deadline`, `started`: times of the monotonic clock."""
     examples = lesson.examples()
     if replay is not None:
         unknown = {i for batch in replay.batch_order for i in batch} - set(examples)
@@ -114,8 +110,6 @@ def train_adapter(
             raise LearnError(f"the steps to replay name {sorted(unknown)[0]}, which is not among the episodes given")
     told = progress or silent
     with adapted(model.network, lesson.placement, seed=seed) as adapter:
-        if start is not None:
-            adapter.load(start)
         body = FrozenBelow(model.network, lesson.placement.first_layer)
         body.remember([e.tokens for e in examples.values()], max_tokens=REMEMBER_TOKENS)
         run: Run = train(

@@ -1,9 +1,9 @@
 """Teaching the skill of matching: which statement answers which question, and which only shares its words.
 
-Positives are the questions of each written fact; negatives its near-misses, the same questions beside the likest other
-statement of their world, and neutral prompts. The threshold lets `MAX_FALSE` of the near-misses of worlds kept apart
-(`calibration.jsonl`) through, each put beside the statement that its words lead to, as it will be by day. Called by
-`teaching`.
+Positives are the questions of each written fact; negatives its near-misses, the same questions beside one of the likest
+other statements of their world, and neutral prompts. The threshold lets `MAX_FALSE` of the near-misses of worlds
+kept apart (`calibration.jsonl`) through, each put beside the statements that its words lead to, as it will be by day.
+Called by `teaching`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tenure.model.lowrank import Placement, adapted, only_layers
 from tenure.model.token_tree import token_tree
 from tenure.model.training import Batch, Schedule, Told, train
 from tenure.modules.cross_encoder import head_scores, save_head, words_of
-from tenure.modules.evidence import NUM_LEXICAL, knowledge_of, match_of, reading_of
+from tenure.modules.evidence import NUM_LEXICAL, NUM_READ, knowledge_of, matches_of, reading_of
 from tenure.modules.objectives import FrozenBelow
 from tenure.modules.skills import WrittenFact, conversation, worlds_of
 from tenure.types import Message
 
-OTHER_SHARE = 0.6  # of the questions are put beside another statement too
+OTHER_SHARE = 0.6  # of the conversations are put beside another statement too
 PAIRS_PER_STEP = 48
 MAX_FALSE = 0.03  # of the hardest near-misses that we know how to write
 RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
@@ -52,30 +52,38 @@ def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Se
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for i, fact in enumerate(world):
             others = known[:i] + known[i + 1 :]
-            for texts in fact.about:
-                asked = conversation(texts)
-                pairs.append(_pair(model, len(pairs), fact.statement, asked, True))
-                if others and rng.random() < OTHER_SHARE:
-                    other = others[match_of(model.chat, others, asked).index].statement
-                    pairs.append(_pair(model, len(pairs), other, asked, False))
-            for texts in fact.near:
-                pairs.append(_pair(model, len(pairs), fact.statement, conversation(texts), False))
+            for about, conversations in ((True, fact.about), (False, fact.near)):
+                for asked in map(conversation, conversations):
+                    pairs.append(_pair(model, len(pairs), fact.statement, asked, about))
+                    if about and others and rng.random() < OTHER_SHARE:
+                        other = rng.choice(matches_of(model.chat, others, asked, NUM_READ))
+                        pairs.append(_pair(model, len(pairs), others[other.index].statement, asked, False))
     for prompt in neutral:
         pairs.append(_pair(model, len(pairs), rng.choice(facts).statement, conversation([prompt]), False))
     return pairs
 
 
-def day_pairs(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[Pair]:
-    """Questions and near-misses of each world beside the statement that their words lead to."""
-    pairs: list[Pair] = []
+@dataclass(frozen=True, slots=True)
+class DayRequest:
+    """A conversation beside the statements that its words lead to, and whether one of its world answers it."""
+
+    pairs: tuple[Pair, ...]
+    about: bool
+
+
+def day_requests(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[DayRequest]:
+    """Questions and near-misses of each world, as the router will read them."""
+    requests: list[DayRequest] = []
     for world in worlds_of(facts):
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for fact in world:
             for about, conversations in ((True, fact.about), (False, fact.near)):
                 for asked in map(conversation, conversations):
-                    found = known[match_of(model.chat, known, asked).index].statement
-                    pairs.append(_pair(model, len(pairs), found, asked, about))
-    return pairs
+                    found = [known[m.index].statement for m in matches_of(model.chat, known, asked, NUM_READ)]
+                    first = NUM_READ * len(requests)
+                    pairs = (_pair(model, first + i, s, asked, s == fact.statement) for i, s in enumerate(found))
+                    requests.append(DayRequest(tuple(pairs), about))
+    return requests
 
 
 def _pair(model: LanguageModel, number: int, statement: str, messages: Sequence[Message], answers: bool) -> Pair:
@@ -115,7 +123,7 @@ class _Reader:
 def teach_matching(
     model: LanguageModel,
     pairs: Sequence[Pair],
-    calibration: Sequence[Pair],
+    calibration: Sequence[DayRequest],
     directory: Path,
     *,
     placement: Placement,
@@ -144,9 +152,10 @@ def teach_matching(
     ):
         parameters = [*adapter.parameters(), *reader.head.values()]
         train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
-        scores_N = reader.all_scores(calibration)
+        scores = iter(reader.all_scores([pair for request in calibration for pair in request.pairs]).tolist())
+        scores_N = torch.tensor([max(next(scores) for _ in request.pairs) for request in calibration])
         adapter.save(directory, base_name=model.name)
-    answers_N = torch.tensor([pair.answers for pair in calibration])
+    answers_N = torch.tensor([request.about for request in calibration])
     threshold = threshold_at(scores_N[~answers_N], MAX_FALSE)
     save_head(directory, reader.head, layer=layer, threshold=threshold)
     fires_N = scores_N >= threshold

@@ -1,9 +1,10 @@
 """The router of a version: before prefill it decides which of its modules this request is about; mostly none.
 
-One detector a module; adding a module adds a detector and leaves the others as they are. All are read by the base's
-skill of matching; for a base without it each has networks of its own, fitted by night. Whose modules a request may use
-at all is the caller's business (`allowed`). A request that shares no rare word with anything learned costs nothing;
-otherwise one prefill of at most 300 tokens or so up to the middle layer of the base.
+Words find the few nearest of all statements that the asker's modules learned; the base's skill of matching reads each
+beside the request, and the likeliest one's module is used if it is likely enough. For a base without that skill, each
+night has networks of its own. A request that shares no rare word with anything learned costs nothing; otherwise it is
+one prefill of some hundred tokens up to the middle layer of the base. Whose modules a request may use at all is the
+caller's business (`allowed`).
 """
 
 from __future__ import annotations
@@ -22,19 +23,32 @@ from tenure.errors import BrokenModel
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
 from tenure.modules.cross_encoder import CrossEncoder
-from tenure.modules.detector import Detector, fit_detector
-from tenure.modules.evidence import Knowledge, Match, evidence_of
-from tenure.types import AttachmentUse, Message
+from tenure.modules.detector import MIN_OVERLAP, Detector, fit_detector
+from tenure.modules.evidence import NUM_READ, Knowledge, Match, evidence_of, matches_of
+from tenure.types import Message
 
-__all__ = ["Router", "fit_detector"]
+__all__ = ["Choice", "Router", "fit_detector"]
 
-FORMAT = "tenure-router-1"
+FORMAT = "tenure-router-2"
 ENCODER = "matching"
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """The nearest module of a request, and by how many log-odds it clears its threshold (below 0: not used)."""
+
+    module: str
+    margin: float
+
+    @property
+    def fires(self) -> bool:
+        """Whether the request is to be answered with the module."""
+        return self.margin >= 0
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
-    """Detectors in the order in which their modules were added."""
+    """Detectors in the order in which they were added."""
 
     detectors: tuple[Detector, ...] = ()
     encoder: CrossEncoder | None = None  # decides for the detectors without networks of their own
@@ -44,9 +58,14 @@ class Router:
         """A router that always abstains."""
         return cls()
 
+    @property
+    def modules(self) -> frozenset[str]:
+        """Every module that it can choose."""
+        return frozenset(k.module for d in self.detectors for k in d.known)
+
     def with_detector(self, detector: Detector) -> Router:
-        """This router and one more detector; one for the same module is replaced."""
-        others = tuple(d for d in self.detectors if d.module != detector.module)
+        """This router and one more detector; what was known of its modules before is replaced."""
+        others = self.without({k.module for k in detector.known}).detectors
         return replace(self, detectors=(*others, detector))
 
     def reading_with(self, encoder: CrossEncoder) -> Router:
@@ -55,44 +74,56 @@ class Router:
         return Router(tuple(detectors), encoder)
 
     def without(self, modules: Collection[str]) -> Router:
-        """This router without the detectors of `modules`."""
-        return replace(self, detectors=tuple(d for d in self.detectors if d.module not in modules))
+        """This router without what `modules` learned."""
+        kept = (detector.without(modules) for detector in self.detectors)
+        return replace(self, detectors=tuple(detector for detector in kept if detector.known))
 
     def choose(
         self, engine: Engine, chat: ChatFormat, messages: Sequence[Message], *, allowed: Collection[str]
-    ) -> tuple[AttachmentUse, ...]:
-        """The allowed modules that this request asks about; empty when none does."""
+    ) -> Choice | None:
+        """The nearest allowed module; None when the request shares no word with anything that one of them learned."""
         return self.choose_many(engine, chat, [messages], allowed=allowed)[0]
 
     def choose_many(
         self, engine: Engine, chat: ChatFormat, prompts: Sequence[Sequence[Message]], *, allowed: Collection[str]
-    ) -> list[tuple[AttachmentUse, ...]]:
+    ) -> list[Choice | None]:
         """`choose` for many requests, read in one batch; each is decided as if it came alone."""
-        chosen: list[list[AttachmentUse]] = [[] for _ in prompts]
+        chosen: list[Choice | None] = [None] * len(prompts)
+        readers = [d for d in self.detectors if not d.weights]
+        if readers and self.encoder is not None:
+            known = [k for d in readers for k in d.known if k.module in allowed]
+            self._read(engine, chat, prompts, known, None, chosen)
         for detector in self.detectors:
-            if detector.module in allowed:
-                for i, score in self.scores(engine, chat, prompts, detector).items():
-                    if score >= detector.threshold:
-                        chosen[i].append(AttachmentUse(detector.module))
-        return [tuple(uses) for uses in chosen]
+            if detector.weights:
+                known = [k for k in detector.known if k.module in allowed]
+                self._read(engine, chat, prompts, known, detector, chosen)
+        return chosen
 
-    def scores(
-        self, engine: Engine, chat: ChatFormat, prompts: Sequence[Sequence[Message]], detector: Detector
-    ) -> dict[int, float]:
-        """{index of a prompt: log-odds}, for the prompts that share enough words with what the module knows."""
-        found: dict[int, Match] = {}
-        for i, messages in enumerate(prompts):
-            match = detector.match(chat, messages)
-            if match is not None:
-                found[i] = match
+    def _read(
+        self,
+        engine: Engine,
+        chat: ChatFormat,
+        prompts: Sequence[Sequence[Message]],
+        known: Sequence[Knowledge],
+        detector: Detector | None,
+        chosen: list[Choice | None],
+    ) -> None:
+        """Read every prompt beside its nearest statements and keep what is likelier than the choice so far."""
+        found = candidates(chat, prompts, known, detector)
         if not found:
-            return {}
-        pairs = [(detector.known[match.index].statement, prompts[i]) for i, match in found.items()]
-        if not detector.weights and self.encoder is not None:
-            return dict(zip(found, self.encoder.scores(engine, chat, pairs).tolist(), strict=True))
-        evidence_NF = evidence_of(engine, chat, pairs, layer=detector.layer)
-        lexical_NE = torch.tensor([match.lexical for match in found.values()])
-        return dict(zip(found, detector.scores(evidence_NF, lexical_NE).tolist(), strict=True))
+            return
+        pairs = [(known[match.index].statement, prompts[i]) for i, match in found]
+        if detector is not None:
+            evidence_NF = evidence_of(engine, chat, pairs, layer=detector.layer)
+            scores_N = detector.scores(evidence_NF, torch.tensor([match.lexical for _, match in found]))
+            margins_N = scores_N - detector.threshold
+        else:
+            assert self.encoder is not None
+            margins_N = self.encoder.scores(engine, chat, pairs) - self.encoder.threshold
+        for (i, match), margin in zip(found, margins_N.tolist(), strict=True):
+            before = chosen[i]
+            if before is None or margin > before.margin:
+                chosen[i] = Choice(known[match.index].module, margin)
 
     # ------------------------------------------------------------ files
 
@@ -102,19 +133,23 @@ class Router:
         if self.encoder is not None:
             shutil.copytree(self.encoder.directory, directory / ENCODER)
         entries = []
-        for detector in self.detectors:
+        for number, detector in enumerate(self.detectors):
             if detector.weights:
                 tensors = {key: tensor.contiguous() for key, tensor in detector.weights.items()}
-                save_file(tensors, _weights_of(directory, detector.module))
+                save_file(tensors, _weights_of(directory, number))
             entries.append(
                 {
-                    "module": detector.module,
                     "fitted": bool(detector.weights),
                     "layer": detector.layer,
                     "threshold": detector.threshold,
                     "min_overlap": detector.min_overlap,
                     "known": [
-                        {"statement": k.statement, "terms": dict(sorted(k.terms.items())), "names": sorted(k.names)}
+                        {
+                            "module": k.module,
+                            "statement": k.statement,
+                            "terms": dict(sorted(k.terms.items())),
+                            "names": sorted(k.names),
+                        }
                         for k in detector.known
                     ],
                 }
@@ -132,16 +167,32 @@ class Router:
                     f"{directory} holds a router of format {document.get('format')!r}, not {FORMAT!r}; fit it again"
                 )
             encoder = CrossEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
-            return cls(tuple(_detector(directory, entry) for entry in document["detectors"]), encoder)
+            entries = enumerate(document["detectors"])
+            return cls(tuple(_detector(directory, number, entry) for number, entry in entries), encoder)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BrokenModel(f"the router in {directory} can't be read: {error}; fit it again") from error
 
 
-def _weights_of(directory: Path, module: str) -> Path:
-    return directory / f"{module[:16]}.safetensors"
+def candidates(
+    chat: ChatFormat, prompts: Sequence[Sequence[Message]], known: Sequence[Knowledge], detector: Detector | None
+) -> list[tuple[int, Match]]:
+    """(index of a prompt, a statement near it in words); a fitted detector knows nearest statements only."""
+    if not known:
+        return []
+    num, min_overlap = (NUM_READ, MIN_OVERLAP) if detector is None else (1, detector.min_overlap)
+    return [
+        (i, match)
+        for i, messages in enumerate(prompts)
+        for match in matches_of(chat, known, messages, num)
+        if match.overlap >= min_overlap
+    ]
 
 
-def _detector(directory: Path, entry: dict[str, Any]) -> Detector:
-    known = tuple(Knowledge(k["statement"], k["terms"], frozenset(k["names"])) for k in entry["known"])
-    weights = load_file(_weights_of(directory, entry["module"])) if entry.get("fitted", True) else {}
-    return Detector(entry["module"], entry["layer"], entry["threshold"], entry["min_overlap"], known, weights)
+def _weights_of(directory: Path, number: int) -> Path:
+    return directory / f"detector-{number}.safetensors"
+
+
+def _detector(directory: Path, number: int, entry: dict[str, Any]) -> Detector:
+    known = tuple(Knowledge(k["statement"], k["terms"], frozenset(k["names"]), k["module"]) for k in entry["known"])
+    weights = load_file(_weights_of(directory, number)) if entry["fitted"] else {}
+    return Detector(entry["layer"], entry["threshold"], entry["min_overlap"], known, weights)

@@ -6,7 +6,7 @@ Knows no HTTP, no ledger and no gate. The runtime plans a request with it by day
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from tenure.store.objects import Objects
 from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Version
 
 if TYPE_CHECKING:
-    from tenure.modules.router import Router
+    from tenure.modules.router import Choice, Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +109,46 @@ class ServedVersions:
 
     def plan_many(self, served: ServedVersion, prompts: Sequence[Sequence[Message]], scope: Scope | None) -> list[Plan]:
         """A plan for each prompt, with the router's features computed in one batch."""
-        allowed = {m.digest: m for m in served.version.modules if scope is None or may_use(m, scope)}
-        always = [AttachmentUse(m.digest, m.scale) for m in allowed.values() if m.always_on]
-        routed = frozenset(digest for digest, module in allowed.items() if not module.always_on)
+        choices = self.choices(served, prompts, scope)
+        return [self.planned(served, choice, scope) for choice in choices]
+
+    def choices(
+        self, served: ServedVersion, prompts: Sequence[Sequence[Message]], scope: Scope | None
+    ) -> list[Choice | None]:
+        """The nearest module of each prompt among those that this asker may use, whether it is near enough or not."""
+        routed = {m.digest for m in served.version.modules if _lets_in(m, scope) and not m.always_on}
         if served.router is None or not routed:
-            return [self._planned(served, always)] * len(prompts)
-        chosen = served.router.choose_many(self._engine, self._model.chat, prompts, allowed=routed)
-        return [
-            self._planned(
-                served, [*always, *(AttachmentUse(u.digest, allowed[u.digest].scale * u.scale) for u in uses)]
-            )
-            for uses in chosen
-        ]
+            return [None] * len(prompts)
+        return served.router.choose_many(self._engine, self._model.chat, prompts, allowed=routed)
 
-    def forced(self, served: ServedVersion) -> Plan:
-        """Every module on, whatever the router or the audience says: how a gate looks at a module's side effects."""
-        return self._planned(served, [AttachmentUse(m.digest, m.scale) for m in served.version.modules])
+    def planned(self, served: ServedVersion, choice: Choice | None, scope: Scope | None) -> Plan:
+        """What a request with this choice runs on."""
+        chosen = {choice.module} if choice is not None and choice.fires else set[str]()
+        return self._plan(served, [m for m in served.version.modules if _used(m, chosen) and _lets_in(m, scope)])
 
-    def _planned(self, served: ServedVersion, uses: Sequence[AttachmentUse]) -> Plan:
-        return Plan(served.weights, tuple(uses), effective_digest(served.version, uses))
+    def forced(self, served: ServedVersion, choice: Choice | None) -> Plan:
+        """The nearest module on, however far (the first, if none shares a word): how bad side effects can be.
+
+        A version whose modules nothing routes has them all on.
+        """
+        routed = [m for m in served.version.modules if not m.always_on]
+        if served.router is None or not routed:
+            return self._plan(served, served.version.modules)
+        nearest = {choice.module if choice is not None else routed[0].digest}
+        return self._plan(served, [m for m in served.version.modules if _used(m, nearest)])
+
+    def bare(self, served: ServedVersion) -> Plan:
+        """What a request runs on when the router abstains."""
+        return self.planned(served, None, None)
+
+    def _plan(self, served: ServedVersion, modules: Sequence[ModuleRef]) -> Plan:
+        uses = tuple(AttachmentUse(m.digest, m.scale) for m in modules)
+        return Plan(served.weights, uses, effective_digest(served.version, uses))
+
+
+def _used(module: ModuleRef, chosen: Collection[str]) -> bool:
+    return module.always_on or module.digest in chosen
+
+
+def _lets_in(module: ModuleRef, scope: Scope | None) -> bool:
+    return scope is None or may_use(module, scope)

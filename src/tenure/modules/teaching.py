@@ -21,17 +21,14 @@ from tenure.model.catalog import resolve
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.lowrank import Placement, adapted, decoder_layers
 from tenure.model.training import Batch, Schedule, Told, train
-from tenure.modules.lora import reply_tokens
-from tenure.modules.match_lesson import PAIRS_PER_STEP, day_pairs, lesson_pairs, teach_matching
+from tenure.modules.match_lesson import PAIRS_PER_STEP, day_requests, lesson_pairs, teach_matching
 from tenure.modules.objectives import Example, FrozenBelow, accumulate
 from tenure.modules.skills import (
     ASKING,
     MATCHING,
-    RECALLING,
     SHIPPED,
     WrittenFact,
     asked_about,
-    conversation,
     neutral_prompts,
     question_line,
     written_facts,
@@ -39,8 +36,7 @@ from tenure.modules.skills import (
 
 TREE_TOKENS = 1024
 FACTS_PER_STEP = 4  # of asking: questions about one fact share its prompt
-QUESTIONS_PER_STEP = 20  # of recalling
-LAYER_SHARE = 0.47  # of the base's layers are read through to match
+LAYER_SHARE = 0.6  # of the base's layers are read through to match
 Groups = Sequence[Sequence[Example]]
 
 
@@ -51,16 +47,6 @@ def asking_examples(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[
         head = model.chat.encode_text(asked_about(fact.statement), begin=True)
         tails = [model.chat.encode_text(question_line(texts)) for texts in fact.about]
         groups.append([Example(f"{i}:{j}", (*head, *tail), len(head)) for j, tail in enumerate(tails)])
-    return groups
-
-
-def recalling_examples(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[list[Example]]:
-    """Every question of every fact on its own, with the statement as the reply."""
-    groups = []
-    for i, fact in enumerate(facts):
-        for j, texts in enumerate(fact.about):
-            tokens, start = reply_tokens(model, conversation(texts), fact.statement)
-            groups.append([Example(f"{i}:{j}", tokens, start)])
     return groups
 
 
@@ -138,7 +124,7 @@ def teach_to_match(model: LanguageModel, directory: Path) -> None:
     known, false = teach_matching(
         model,
         pairs,
-        day_pairs(model, written_facts("calibration.jsonl")),
+        day_requests(model, written_facts("calibration.jsonl")),
         directory,
         placement=Placement(rank=8, alpha=16.0, last_layer=layer - 1),
         schedule=Schedule(num_steps=2 * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=20),
@@ -149,20 +135,7 @@ def teach_to_match(model: LanguageModel, directory: Path) -> None:
     _say(f"matching: recognises {known:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
 
 
-def teach_to_recall(model: LanguageModel, directory: Path) -> None:
-    """Once over the questions: what they have in common is to be learned, not what they ask for."""
-    questions = recalling_examples(model, written_facts())
-    teach(
-        model,
-        questions,
-        directory,
-        placement=Placement(),
-        schedule=Schedule(num_steps=len(questions) // QUESTIONS_PER_STEP, learning_rate=1e-3, warmup_steps=10),
-        groups_per_step=QUESTIONS_PER_STEP,
-    )
-
-
-LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match, RECALLING: teach_to_recall}
+LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match}
 
 
 def main(arguments: Sequence[str]) -> None:

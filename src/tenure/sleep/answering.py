@@ -15,6 +15,7 @@ from tenure.gates.answerer import Answered, Drifted, Scored
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.model.requests import Completion, GenerationRequest, Sampling, ScoreRequest
+from tenure.modules.router import Choice
 from tenure.modules.served import Plan, ServedVersion, ServedVersions
 from tenure.store.library import Store
 from tenure.types import ChoiceItem, Item, Message
@@ -43,7 +44,7 @@ class EngineAnswerer:
     def __init__(self, house: House, served: ServedVersion) -> None:
         self._house = house
         self._served = served
-        self._plans: dict[tuple[tuple[Message, ...], bool], Plan] = {}
+        self._choices: dict[tuple[Message, ...], Choice | None] = {}
 
     @property
     def digest(self) -> str:
@@ -85,7 +86,7 @@ class EngineAnswerer:
         """KL(base || version) in nats a token, over the base's own greedy reply to each prompt."""
         base = self._house.served.load(self._house.model.version())
         plans = self._planned(prompts, forced=False)
-        bare = self._house.served.forced(base)
+        bare = self._house.served.bare(base)
         moved = [i for i, plan in enumerate(plans) if plan.effective != bare.effective]
         replies = self._generate([prompts[i] for i in moved], [bare] * len(moved))
         found = [0.0] * len(prompts)
@@ -114,10 +115,12 @@ class EngineAnswerer:
 
     def _planned(self, prompts: Sequence[tuple[Message, ...]], *, forced: bool) -> list[Plan]:
         served = self._house.served
-        new = [messages for messages in dict.fromkeys(prompts) if (messages, forced) not in self._plans]
-        plans = [served.forced(self._served)] * len(new) if forced else served.plan_many(self._served, new, None)
-        self._plans.update({(messages, forced): plan for messages, plan in zip(new, plans, strict=True)})
-        return [self._plans[messages, forced] for messages in prompts]
+        new = [messages for messages in dict.fromkeys(prompts) if messages not in self._choices]
+        self._choices.update(zip(new, served.choices(self._served, new, None), strict=True))
+        choices = [self._choices[messages] for messages in prompts]
+        if forced:
+            return [served.forced(self._served, choice) for choice in choices]
+        return [served.planned(self._served, choice, None) for choice in choices]
 
 
 def _prompt(item: Item) -> tuple[Message, ...]:

@@ -8,6 +8,7 @@ Called by `Runtime.sleep`; it shares nothing with the server but the store.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 from tenure.config import Config
 from tenure.errors import Cancelled, TenureError
 from tenure.gates.verdict import check_policy
-from tenure.model.language_model import load_language_model, native_precision
+from tenure.model.language_model import LanguageModel, load_language_model, native_precision
 from tenure.model.progress import Progress
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import fit_detector, read_detector
+from tenure.modules.learner import Learner
 from tenure.modules.router import Router
 from tenure.modules.skills import ASKING, MATCHING, skill, skilled
 from tenure.sleep.answering import House
@@ -27,6 +29,7 @@ from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated, curate
 from tenure.sleep.examiner import exam_of, examine_version
 from tenure.sleep.journal import Journal, candidate_document
+from tenure.sleep.lessons import Lesson, lessons_of
 from tenure.sleep.synthesis import synthesize
 from tenure.store.digests import canonical_json, digest_bytes, version_digest
 from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleRef, Outcome, Verdict
@@ -94,10 +97,7 @@ def night(
             return _end(journal, "nothing", "no question written about the new statements survived its check")
 
         with journal.stage("learn"):
-            learned = {
-                owner: learn(house, journal, owner, own, settings, progress)
-                for owner, own in _by_owner(episodes).items()
-            }
+            learned = learn(house, journal, episodes, settings, progress)
 
         with journal.stage("assemble"):
             version = put_version(house, journal, champion, learned, episodes, settings)
@@ -171,33 +171,53 @@ def self_study(
 
 
 def learn(
-    house: House,
-    journal: Journal,
-    owner: str,
-    episodes: Sequence[Episode],
-    settings: NightSettings,
-    progress: Progress | None,
-) -> Mapping[str, Any]:
-    """Train on one owner's episodes from the frozen base; returns {digest, place, candidate}, kept as a checkpoint."""
-    done = journal.finished(f"learn {owner}")
-    if done is not None:
-        return done
-    training = [episode for episode in episodes if not episode.held_out]
+    house: House, journal: Journal, episodes: Sequence[Episode], settings: NightSettings, progress: Progress | None
+) -> dict[Lesson, Mapping[str, Any]]:
+    """Train on each lesson from the frozen base, in its share of the time that is left for learning.
+
+    Returns {digest, place, candidate} for each, kept as checkpoints one by one.
+    """
+    learner = LEARNERS[settings.learner]()
+    lessons = lessons_of(episodes, by_statement=learner.by_statement)
+    done = {lesson: journal.finished(f"learn {lesson.name}") for lesson in lessons}
+    learned = {lesson: kept for lesson, kept in done.items() if kept is not None}
+    if len(learned) == len(lessons):
+        return learned
     network = load_language_model(
         house.model.directory, precision=native_precision(), threads=house.config.model.threads
     )
+    ends = time.monotonic() + min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds)
+    for number, (lesson, own) in enumerate(lessons.items()):
+        if lesson not in learned:
+            journal.stop_if_cancelled(f"learning {lesson.name}")
+            share = (ends - time.monotonic()) / (len(lessons) - number)
+            learned[lesson] = _learn_one(house, journal, lesson, own, learner, network, share, settings.seed)
+        if progress:
+            progress("learning", number + 1, len(lessons))
+    return learned
+
+
+def _learn_one(
+    house: House,
+    journal: Journal,
+    lesson: Lesson,
+    episodes: Sequence[Episode],
+    learner: Learner,
+    network: LanguageModel,
+    budget_seconds: float,
+    seed: int,
+) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tenure-night-") as folder:
-        candidate = LEARNERS[settings.learner]().learn(
+        candidate = learner.learn(
             network,
-            training,
-            budget_seconds=min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds),
-            seed=settings.seed,
-            progress=progress,
+            [episode for episode in episodes if not episode.held_out],
+            budget_seconds=budget_seconds,
+            seed=seed,
             directory=Path(folder) / "artefact",
         )
         digest = house.store.objects.put_directory(Path(candidate.directory))
     done = {"digest": digest, "place": candidate.place, "candidate": candidate_document(candidate, digest)}
-    journal.checkpoint(f"learn {owner}", done)
+    journal.checkpoint(f"learn {lesson.name}", done)
     return done
 
 
@@ -205,7 +225,7 @@ def put_version(
     house: House,
     journal: Journal,
     champion: str,
-    learned: Mapping[str, Mapping[str, Any]],
+    learned: Mapping[Lesson, Mapping[str, Any]],
     episodes: Sequence[Episode],
     settings: NightSettings,
 ) -> str:
@@ -215,14 +235,15 @@ def put_version(
         return str(done["version"])
     registry = house.store.registry
     parent = registry.version(champion)
-    owned = _by_owner(episodes)
+    taught = lessons_of(episodes, by_statement=LEARNERS[settings.learner].by_statement)
     modules, deltas = [], []
-    for owner, part in learned.items():
+    for lesson, part in learned.items():
         if part["place"] == "delta":
             deltas.append(DeltaRef(part["digest"]))
         else:
-            modules.append(ModuleRef(part["digest"], ModuleKind.LORA, Audience.PRINCIPAL, owner))
-    router = _router_over(house, parent.router, {m.digest: owned[m.owner] for m in modules}, settings)
+            modules.append(ModuleRef(part["digest"], ModuleKind.LORA, Audience.PRINCIPAL, lesson.owner))
+    placed = {lesson: part["digest"] for lesson, part in learned.items() if part["place"] == "module"}
+    router = _router_over(house, parent.router, placed, taught, settings)
     version = registry.put(assemble(parent, modules=modules, deltas=deltas, router=router))
     registry.set_lineage(
         version,
@@ -231,11 +252,11 @@ def put_version(
         candidates={
             part["digest"]: {
                 **part,
-                "owner": owner,
-                "exam": exam_of(house, owned[owner]),
-                "source_ids": sorted({s for episode in owned[owner] for s in episode.source_ids}),
+                "owner": lesson.owner,
+                "exam": exam_of(house, taught[lesson]),
+                "source_ids": sorted({s for episode in taught[lesson] for s in episode.source_ids}),
             }
-            for owner, part in learned.items()
+            for lesson, part in learned.items()
         },
     )
     journal.checkpoint("assemble", {"version": version})
@@ -243,33 +264,28 @@ def put_version(
 
 
 def _router_over(
-    house: House, router: str, taught: Mapping[str, Sequence[Episode]], settings: NightSettings
+    house: House,
+    router: str,
+    placed: Mapping[Lesson, str],
+    taught: Mapping[Lesson, Sequence[Episode]],
+    settings: NightSettings,
 ) -> str | None:
-    """The parent's router plus a detector for each new module, as a digest; None when there is no new module."""
-    if not taught:
+    """The parent's router plus what each new module learned (`placed`: its digest); None when there is none."""
+    if not placed:
         return None
     with tempfile.TemporaryDirectory(prefix="tenure-router-") as folder:
         combined = Router.load(house.store.objects.path(router)) if router else Router.empty()
         matching = skill(MATCHING, house.model)
         if matching is not None:
             combined = combined.reading_with(CrossEncoder.load(matching))
-        for digest, episodes in taught.items():
-            training = [episode for episode in episodes if not episode.held_out]
-            if combined.encoder is not None:
-                detector = read_detector(house.model.chat, digest, training, combined.encoder)
-            else:
-                detector = fit_detector(house.engine, house.model.chat, digest, training, seed=settings.seed)
-            combined = combined.with_detector(detector)
-        combined.save(Path(folder) / "router")
+        training = [e for lesson in placed for e in taught[lesson] if not e.held_out]
+        modules = {e.source_ids[0]: digest for lesson, digest in placed.items() for e in taught[lesson]}
+        if combined.encoder is not None:
+            detector = read_detector(house.model.chat, modules, training, combined.encoder)
+        else:
+            detector = fit_detector(house.engine, house.model.chat, modules, training, seed=settings.seed)
+        combined.with_detector(detector).save(Path(folder) / "router")
         return house.store.objects.put_directory(Path(folder) / "router")
-
-
-def _by_owner(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
-    """Episodes by the scope that told them: one module an owner, so that an audience is never wider than its source."""
-    owners: dict[str, list[Episode]] = {}
-    for episode in episodes:
-        owners.setdefault(episode.scope.id, []).append(episode)
-    return owners
 
 
 def _too_little(curated: Curated, min_sources: int) -> str:

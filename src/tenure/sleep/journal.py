@@ -61,11 +61,15 @@ class Journal:
         """What a finished stage left, or None when it has to be done."""
         return self._done.get(stage)
 
+    def stop_if_cancelled(self, before: str) -> None:
+        """Raises Cancelled when somebody cancelled the night."""
+        if self._store.nights.get(self.night_id).cancel_requested:
+            raise Cancelled(f"night {self.night_id} was cancelled before {before}")
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage and announce it; a night that was cancelled stops here."""
-        if self._store.nights.get(self.night_id).cancel_requested:
-            raise Cancelled(f"night {self.night_id} was cancelled before {name}")
+        self.stop_if_cancelled(name)
         began = time.monotonic()
         self.event(f"{name}: started")
         yield

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement
@@ -26,6 +27,8 @@ NAME = "naive-sft"
 @dataclass(frozen=True, slots=True)
 class NaiveSft:
     """Knobs: where the delta goes, how long and fast, and how many questions a step takes."""
+
+    by_statement: ClassVar[bool] = False
 
     placement: Placement = field(default_factory=lambda: Placement(rank=16, alpha=32.0))
     schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=80, learning_rate=5e-4))
