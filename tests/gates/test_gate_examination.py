@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pupils import BASE, Pupil, base_pupil, general, ids, questions, silence, whole_exam
 
+from tenure.config import GateConfig
 from tenure.errors import GateError
 from tenure.gates.answerer import Answered, Prompt, Scored
 from tenure.gates.cache import DirectoryCache, MemoryCache, ResultCache
 from tenure.gates.examination import BROKEN_KL, activation_rate, examine
 from tenure.gates.suites import Suite
-from tenure.types import ChoiceItem, Item, Message, Report, SilenceItem, SuiteKind, SuiteReport
+from tenure.gates.verdict import fails, judge
+from tenure.types import ChoiceItem, Item, Message, Outcome, Report, SilenceItem, SuiteKind, SuiteReport
 
 SUITES = whole_exam()
 NUM_ITEMS = {suite.name: len(suite.items) for suite in SUITES}
@@ -63,6 +66,21 @@ def test_where_the_router_abstains_nothing_is_asked_twice() -> None:
     assert new.asked == NUM_ITEMS["told"] + 3 + NUM_ITEMS["drift"] + forced
     assert activation_rate(of(report, "near-miss").version, of(report, "near-miss").anchor) == pytest.approx(0.01)
     assert {r.effective for r in of(report, "general").version} == {BASE}
+
+
+def test_after_a_suite_that_refuses_the_version_nothing_more_is_asked() -> None:
+    base = base_pupil(SUITES)
+    new = Pupil("new", SUITES, wrong=ids("told", range(48)))
+    refused = partial(fails, policy=GateConfig())
+    report = examine(new, base, base, SUITES, refused=refused)
+    assert new.asked == NUM_ITEMS["told"]
+    assert [bool(suite.version) for suite in report.suites] == [True, False, False, False]
+    verdict = judge(report, GateConfig())
+    assert verdict.outcome is Outcome.FAILED
+    assert any("no near-miss suite was asked" in reason for reason in verdict.reasons)
+    good = Pupil("good", SUITES)
+    assert all(suite.version for suite in examine(good, base, base, SUITES, refused=refused).suites)
+    assert good.asked == sum(NUM_ITEMS.values()) + NUM_ITEMS["general"]
 
 
 @pytest.mark.parametrize("kind", ["memory", "directory"])

@@ -20,7 +20,10 @@ from tenure.model.requests import Sampling
 from tenure.modules.distil_lora import DistilLora
 from tenure.modules.router import Router
 from tenure.runtime import ChatCall, Runtime
-from tenure.sleep.cycle import NightSettings
+from tenure.sleep.assembly import assemble
+from tenure.sleep.curation import Curated
+from tenure.sleep.cycle import NightSettings, outdated_modules
+from tenure.sleep.examiner import suites_for
 from tenure.sleep.journal import Journal
 from tenure.types import Alias, Audience, Candidate, Episode, Message, Outcome, Scope
 
@@ -61,7 +64,7 @@ def studied() -> list[Episode]:
                     messages=(Message("user", question),),
                     context=told,
                     target=answer,
-                    source_ids=(f"src{number}",),
+                    source_ids=(f"src_{number}", f"turn_{number}"),
                     scope=ANNA,
                     audience=Audience.PRINCIPAL,
                     held_out=held_out,
@@ -121,7 +124,7 @@ def test_a_night_that_was_cut_off_goes_on_with_what_it_had(runtime: Runtime) -> 
     night_id = interrupted_after_study(runtime, settings)
     result = runtime.sleep(settings, night_id=night_id)
     learned = runtime.store.nights.checkpoints(night_id)
-    assert {"synthesize", "assemble", *(f"learn acme/anna src{i}" for i in range(3))} <= set(learned)
+    assert {"synthesize", "assemble", *(f"learn acme/anna src_{i}" for i in range(3))} <= set(learned)
     assert result.num_episodes == len(studied())
 
 
@@ -133,11 +136,26 @@ def test_every_statement_gets_a_module_that_names_its_own_source(runtime: Runtim
     parts = runtime.store.registry.lineage(result.version).candidates
     assert len(version.modules) == 3 and all(m.owner == "acme/anna" for m in version.modules)
     assert {m.digest: parts[m.digest]["source_ids"] for m in version.modules} == {
-        m.digest: [f"src{i}"] for i, m in enumerate(version.modules)
+        m.digest: [f"src_{i}", f"turn_{i}"] for i, m in enumerate(version.modules)
     }
     router = Router.load(runtime.store.objects.path(version.router))
     known = {k.module: k.statement for d in router.detectors for k in d.known}
     assert known == {m.digest: told for m, (told, _, _) in zip(version.modules, FACTS, strict=True)}
+
+
+def test_what_was_corrected_goes_and_is_asked_for_no_more(runtime: Runtime) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    first = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings)).version
+    registry, house = runtime.store.registry, runtime.house()
+    modules = [m.digest for m in registry.version(first).modules]
+    dropped = (("src_1", "superseded: src_9 says otherwise"), ("src_2", "already learnt"), ("turn_0", "nothing told"))
+    outdated = outdated_modules(house, first, Curated((), dropped))
+    assert outdated == {modules[1]}
+    second = registry.put(assemble(registry.version(first), remove=outdated))
+    registry.set_lineage(second, parent=first, source_ids=[], candidates={})
+    (retention,) = [s for s in suites_for(house, second) if s.name == "retention"]
+    assert [item.family for item in retention.items] == ["src_0", "src_2"]
 
 
 def test_a_night_killed_while_learning_keeps_the_modules_that_were_done(
@@ -159,7 +177,7 @@ def test_a_night_killed_while_learning_keeps_the_modules_that_were_done(
     with pytest.raises(KeyboardInterrupt):
         runtime.sleep(settings, night_id=night_id)
     result = runtime.sleep(settings, night_id=night_id)
-    assert taught == ["src0", "src1", "src1", "src2"]
+    assert taught == ["src_0", "src_1", "src_1", "src_2"]
     assert len(runtime.store.registry.version(result.version).modules) == 3
 
 
@@ -179,7 +197,7 @@ def test_a_night_cancelled_while_learning_stops_before_the_next_statement(
     with pytest.raises(Cancelled):
         runtime.sleep(settings, night_id=night_id)
     assert [name for name in runtime.store.nights.checkpoints(night_id) if name.startswith("learn")] == [
-        "learn acme/anna src0"
+        "learn acme/anna src_0"
     ]
 
 

@@ -118,13 +118,15 @@ def examine(
     suites: Sequence[Suite],
     *,
     forced_suites: Collection[str] = ("general",),
+    refused: Callable[[SuiteReport], bool] | None = None,
     cache: ResultCache | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Ask all who must be asked and pair their results.
 
     `forced_suites` names the suites that are asked once more with the version's modules on for every request. A side
-    with another's digest isn't asked again, nor is anything that the cache knows. `progress(stage, done, total)` counts
+    with another's digest isn't asked again, nor is anything that the cache knows. After a suite on which the version is
+    `refused` nothing more is asked: the reports of the other suites are empty. `progress(stage, done, total)` counts
     item results over the whole exam.
 
     Raises GateError for two suites of one name, a suite named in `forced_suites` that isn't there, sides at different
@@ -135,9 +137,16 @@ def examine(
     kept = MemoryCache() if cache is None else cache
     counter = _Counter(suites, forced_suites, progress)
     sides = {"version": version, "champion": champion, "anchor": anchor}
-    reports = tuple(_held(suite, sides, kept, counter, forced=suite.name in forced_suites) for suite in suites)
+    reports: list[SuiteReport] = []
+    over = False
+    for suite in suites:
+        if over:
+            reports.append(SuiteReport(suite.name, (), (), (), kind=suite.kind, required=suite.required))
+            continue
+        reports.append(_held(suite, sides, kept, counter, forced=suite.name in forced_suites))
+        over = refused is not None and bool(reports[-1].version) and refused(reports[-1])
     seconds = time.monotonic() - started
-    return Report(version.digest, champion.digest, anchor.digest, reports, version.precision, seconds)
+    return Report(version.digest, champion.digest, anchor.digest, tuple(reports), version.precision, seconds)
 
 
 def _held(

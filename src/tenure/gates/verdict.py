@@ -10,10 +10,10 @@ from collections.abc import Collection
 
 from tenure.config import GateConfig
 from tenure.errors import ConfigError
-from tenure.gates.checks import CHECKS, Standard, check_pairing
+from tenure.gates.checks import BY_KIND, CHECKS, Standard, check_pairing
 from tenure.gates.examination import SIDES
 from tenure.gates.statistics import alpha_of_night
-from tenure.types import Check, Outcome, Report, SuiteKind, Verdict
+from tenure.types import Check, Outcome, Report, SuiteKind, SuiteReport, Verdict
 
 REQUIRED = frozenset({SuiteKind.ACQUISITION, SuiteKind.GENERAL, SuiteKind.NEAR_MISS, SuiteKind.DRIFT})
 
@@ -43,6 +43,14 @@ def judge(
         reasons=_reasons(report, checks),
         alpha=standard.alpha,
     )
+
+
+def fails(
+    suite: SuiteReport, policy: GateConfig, *, night_index: int = 1, required: Collection[SuiteKind] = REQUIRED
+) -> bool:
+    """Whether what this one suite shows refuses the version, whatever the others say; terms as in `judge`."""
+    standard = Standard(policy, alpha_of_night(policy.alpha, night_index), frozenset(required))
+    return any(check.outcome is Outcome.FAILED for check in BY_KIND[suite.kind](suite, standard))
 
 
 def check_policy(policy: GateConfig) -> None:

@@ -23,6 +23,7 @@ PRAISED_TRUST = 0.8
 ANNOUNCED_TRUST = 0.9  # "Actually, ..." said in chat
 CORRECTION_TRUST = 1.0  # feedback of kind correction
 MAX_WORDS = 60
+SOURCE_PREFIX = "src_"
 _SMALL_TALK = re.compile(
     r"^(?:thanks|thank you|great|nice|cool|perfect|awesome|lovely|sounds|let's|let us|i'm (?:feeling|doing|just|trying|"
     r"looking|going|not sure|thinking|sorry|curious|so )|"
@@ -67,6 +68,16 @@ class Curated:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         return f"nothing worth learning: {listed}"
 
+    @property
+    def corrected(self) -> frozenset[str]:
+        """Ids of the sources that something told later took the place of."""
+        return frozenset(id_ for id_, reason in self.dropped if reason.partition(":")[0] in ("superseded", "corrected"))
+
+
+def statements_of(ids: Iterable[str]) -> frozenset[str]:
+    """The statements among the source ids of an artefact; the others are turns."""
+    return frozenset(id_ for id_ in ids if id_.startswith(SOURCE_PREFIX))
+
 
 @dataclass(frozen=True, slots=True)
 class _Told:
@@ -77,7 +88,7 @@ class _Told:
 
 def source_id(scope: Scope, text: str) -> str:
     """`src_` and 16 hex digits over the scope and the wording without lead-ins."""
-    return "src_" + digest_bytes(canonical_json([scope, normal_form(text)]))[:16]
+    return SOURCE_PREFIX + digest_bytes(canonical_json([scope, normal_form(text)]))[:16]
 
 
 def curate(

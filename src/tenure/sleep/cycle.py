@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from tenure.modules.router import Router
 from tenure.modules.skills import ASKING, MATCHING, skill, skilled
 from tenure.sleep.answering import House
 from tenure.sleep.assembly import assemble
-from tenure.sleep.curation import Curated, curate
-from tenure.sleep.examiner import exam_of, examine_version
+from tenure.sleep.curation import Curated, curate, statements_of
+from tenure.sleep.examiner import exam_of, examine_version, learned_parts
 from tenure.sleep.journal import Journal, candidate_document
 from tenure.sleep.lessons import Lesson, lessons_of
 from tenure.sleep.synthesis import synthesize
@@ -100,10 +100,11 @@ def night(
             learned = learn(house, journal, episodes, settings, progress)
 
         with journal.stage("assemble"):
-            version = put_version(house, journal, champion, learned, episodes, settings)
+            outdated = outdated_modules(house, champion, curated)
+            version = put_version(house, journal, champion, learned, episodes, settings, outdated)
 
         with journal.stage("gate"):
-            verdict = examine_version(house, version, progress=progress)
+            verdict = examine_version(house, version, whole=False, progress=progress)
 
         if verdict.outcome is not Outcome.PASSED:
             return _end(journal, "refused", "; ".join(verdict.reasons), version, verdict, curated, episodes)
@@ -138,11 +139,18 @@ def curate_since(house: House, champion: str) -> Curated:
 
 def learned_sources(house: House, digest: str) -> Iterator[str]:
     """Ids of the sources that a version and its ancestors learned."""
-    while digest:
-        lineage = house.store.registry.lineage(digest)
-        for part in lineage.candidates.values():
-            yield from part["source_ids"]
-        digest = lineage.parent
+    for _, part in learned_parts(house, digest):
+        yield from part["source_ids"]
+
+
+def outdated_modules(house: House, champion: str, curated: Curated) -> frozenset[str]:
+    """Modules of the champion all of whose statements were corrected since."""
+    found = set()
+    for artefact, part in learned_parts(house, champion):
+        statements = statements_of(part["source_ids"])
+        if part["place"] == "module" and statements and statements <= curated.corrected:
+            found.add(artefact)
+    return frozenset(found)
 
 
 def self_study(
@@ -228,8 +236,9 @@ def put_version(
     learned: Mapping[Lesson, Mapping[str, Any]],
     episodes: Sequence[Episode],
     settings: NightSettings,
+    outdated: Collection[str],
 ) -> str:
-    """The champion plus what was learned, with a router that knows when to use it; returns the version's digest."""
+    """The champion plus what was learned, less what is `outdated`, with a router over both; returns its digest."""
     done = journal.finished("assemble")
     if done is not None:
         return str(done["version"])
@@ -243,8 +252,8 @@ def put_version(
         else:
             modules.append(ModuleRef(part["digest"], ModuleKind.LORA, Audience.PRINCIPAL, lesson.owner))
     placed = {lesson: part["digest"] for lesson, part in learned.items() if part["place"] == "module"}
-    router = _router_over(house, parent.router, placed, taught, settings)
-    version = registry.put(assemble(parent, modules=modules, deltas=deltas, router=router))
+    router = _router_over(house, parent.router, placed, taught, settings, outdated)
+    version = registry.put(assemble(parent, modules=modules, deltas=deltas, router=router, remove=outdated))
     registry.set_lineage(
         version,
         parent=champion,
@@ -269,12 +278,13 @@ def _router_over(
     placed: Mapping[Lesson, str],
     taught: Mapping[Lesson, Sequence[Episode]],
     settings: NightSettings,
+    outdated: Collection[str],
 ) -> str | None:
     """The parent's router plus what each new module learned (`placed`: its digest); None when there is none."""
     if not placed:
         return None
     with tempfile.TemporaryDirectory(prefix="tenure-router-") as folder:
-        combined = Router.load(house.store.objects.path(router)) if router else Router.empty()
+        combined = (Router.load(house.store.objects.path(router)) if router else Router.empty()).without(outdated)
         matching = skill(MATCHING, house.model)
         if matching is not None:
             combined = combined.reading_with(CrossEncoder.load(matching))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tenure.gates.cache import DirectoryCache
 from tenure.gates.examination import examine
 from tenure.gates.neighbours import names_in, near_misses
 from tenure.gates.suites import Suite, general_suite, golden_suites, neutral_suite
-from tenure.gates.verdict import judge
+from tenure.gates.verdict import fails, judge
 from tenure.model.progress import Progress
 from tenure.sleep.answering import EngineAnswerer, House
 from tenure.store.digests import canonical_json
@@ -48,8 +49,11 @@ def exam_of(house: House, episodes: Sequence[Episode]) -> str:
     return house.store.objects.put_bytes(canonical_json({"items": items, "facts": facts}))
 
 
-def examine_version(house: House, digest: str, *, progress: Progress | None = None) -> Verdict:
-    """Put a version before the gates against champion and anchor, attest the verdict and return it."""
+def examine_version(house: House, digest: str, *, whole: bool = True, progress: Progress | None = None) -> Verdict:
+    """Put a version before the gates against champion and anchor, attest the verdict and return it.
+
+    Unless the `whole` exam is asked for, it ends with the first suite that refuses the version.
+    """
     registry = house.store.registry
     aliases = registry.aliases()
     version, champion, anchor = (
@@ -57,40 +61,54 @@ def examine_version(house: House, digest: str, *, progress: Progress | None = No
         for name in (digest, aliases[Alias.CHAMPION], aliases[Alias.ANCHOR])
     )
     cache = DirectoryCache(house.config.home / "exams")
-    report = examine(version, champion, anchor, suites_for(house, digest), cache=cache, progress=progress)
     # Alpha is spent by every judgement since the anchor was pinned, refused ones included.
     num_judged = sum(len(registry.attestations(record.digest, KIND)) for record in registry.versions())
-    night_index = 1 + num_judged
-    verdict = judge(report, house.config.gate, night_index=night_index)
+    refused = partial(fails, policy=house.config.gate, night_index=1 + num_judged)
+    report = examine(
+        version,
+        champion,
+        anchor,
+        suites_for(house, digest),
+        refused=None if whole else refused,
+        cache=cache,
+        progress=progress,
+    )
+    verdict = judge(report, house.config.gate, night_index=1 + num_judged)
     attest_verdict(registry, verdict)
     return verdict
 
 
 def suites_for(house: House, digest: str) -> list[Suite]:
-    """Acquisition and near-miss for what this version learned, retention for what its ancestors did, and the rest."""
+    """Acquisition and near-miss for what this version learned, retention for what it has from before, and the rest.
+
+    The quick ones come first. What the version no longer holds (a statement that was corrected) isn't asked for.
+    """
     registry = house.store.registry
     lineage = registry.lineage(digest)
+    version = registry.version(digest)
+    held = {m.digest for m in version.modules} | {d.digest for d in version.deltas}
     new = [_exam(house, part["exam"]) for part in lineage.candidates.values()]
-    old = [_exam(house, part["exam"]) for part in _inherited(house, lineage.parent)]
+    inherited = learned_parts(house, lineage.parent)
+    old = [_exam(house, part["exam"]) for artefact, part in inherited if artefact in held]
     facts = [fact for exam in new for fact in exam.facts]
     found = [
         Suite("acquisition", tuple(item for exam in new for item in exam.items), SuiteKind.ACQUISITION),
         general_suite(),
-        Suite("near-miss", near_misses(facts, names_in(facts), seed=0, n=NUM_NEAR_MISSES), SuiteKind.NEAR_MISS),
         neutral_suite(),
     ]
     if old:
         found.append(Suite("retention", tuple(item for exam in old for item in exam.items), SuiteKind.RETENTION))
     folder = Path(house.config.gate.suites)
     found += golden_suites(folder if folder.is_absolute() else house.config.home / folder)
-    return found
+    silence = near_misses(facts, names_in(facts), seed=0, n=NUM_NEAR_MISSES)
+    return [*found, Suite("near-miss", silence, SuiteKind.NEAR_MISS)]
 
 
-def _inherited(house: House, digest: str) -> Iterator[Mapping[str, Any]]:
-    """What the ancestors of a version learned, as their lineage keeps it."""
+def learned_parts(house: House, digest: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(digest of the artefact, what lineage keeps of it) for all that a version and its ancestors learned."""
     while digest:
         lineage = house.store.registry.lineage(digest)
-        yield from lineage.candidates.values()
+        yield from lineage.candidates.items()
         digest = lineage.parent
 
 
