@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenure.sleep.curation import CORRECTION_TRUST, PLAIN_TRUST, curate, source_id
+from tenure.sleep.curation import CORRECTION_TRUST, PLAIN_TRUST, curate, source_id, told_statements
 from tenure.sleep.secrets import secret_in
 from tenure.types import Feedback, FeedbackKind, Message, Scope, Turn
 
@@ -201,3 +201,17 @@ def test_a_correction_in_other_words_takes_the_statement_of_the_same_name_and_ki
     assert "lunch" in kept[0]
     assert "May 9" in kept[1]
     assert not any("March 2" in text or "wrong" in text or "mixed" in text for text in kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("We finally filled the post of bell-ringer. Oda Finch got it.", 1),
+        ("The joiner has been in the blue room. All the shelves in there are ash.", 1),
+        ("We ordered new vests. Marshals wear the lilac ones.", 1),
+        ("The gym opens at six. There is a new coach, Tam Orr.", 2),
+        ("The gym opens at six. Tam Orr coaches the juniors.", 2),
+    ],
+)
+def test_a_sentence_that_leans_on_the_one_before_stays_with_it(text: str, pieces: int) -> None:
+    assert len(told_statements(text)) == pieces

@@ -25,6 +25,10 @@ _ONLY_ANNOUNCES = re.compile(
     r"(?:,? (?:my mistake|sorry|i (?:mixed|got) (?:\w+ ){1,2}(?:up|wrong)|i was wrong|earlier|before|there))*[.!:]*$",
     re.IGNORECASE,
 )
+_STANDS_FOR = re.compile(
+    r"\b(?:it|them|him|ones|(?:in|out|over|up|down|under|from) there|there(?!'s|\s+(?:is|are|was|were|will)\b))\b",
+    re.IGNORECASE,
+)
 
 
 def only_announces(sentence: str) -> bool:
@@ -57,6 +61,14 @@ def refers_back(text: str) -> bool:
     return first in PRONOUNS - {"i", "we", "you", "there"} and (
         first not in ("this", "that", "these", "those") or _bare(words)
     )
+
+
+def leans_back(text: str) -> bool:
+    """Whether a sentence speaks of something by a word that stands for it, and is better kept with the one before.
+
+    `Priya got it`, `The tyres there are new`; not `There is a new tyre`.
+    """
+    return refers_back(text) or bool(_STANDS_FOR.search(text))
 
 
 def _bare(words: list[str]) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from tenure.context.lead_ins import statement_of
 from tenure.context.notice import is_correction, is_statement
-from tenure.sleep.claims import contradicts, normal_form, only_announces, overlap, refers_back, sentences_of
+from tenure.sleep.claims import contradicts, leans_back, normal_form, only_announces, overlap, refers_back, sentences_of
 from tenure.sleep.secrets import secret_in
 from tenure.store.digests import canonical_json, digest_bytes
 from tenure.types import Feedback, FeedbackKind, Scope, Turn
@@ -187,12 +187,12 @@ def _correction(turn: Turn, entry: Feedback, dropped: list[tuple[str, str]]) -> 
 
 
 def told_statements(text: str) -> tuple[str, ...]:
-    """The statements of a message, one a piece; a sentence that refers back stays with the one before it."""
+    """The statements of a message, one a piece; a sentence that leans on the one before it stays with it."""
     pieces: list[str] = []
     for sentence in sentences_of(text):
         if only_announces(sentence) or not is_statement(sentence) or _SMALL_TALK.match(statement_of(sentence)):
             continue
-        if pieces and refers_back(sentence) and len(f"{pieces[-1]} {sentence}".split()) <= MAX_WORDS:
+        if pieces and leans_back(sentence) and len(f"{pieces[-1]} {sentence}".split()) <= MAX_WORDS:
             pieces[-1] += f" {sentence}"
         else:
             pieces.append(sentence)
