@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from tenure.model.lowrank import Placement
 from tenure.model.training import Schedule
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import read_detector
+from tenure.modules.keys import KeySpace
 from tenure.modules.match_lesson import day_requests, lesson_pairs, teach_matching
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation
@@ -103,8 +106,9 @@ def test_a_router_carries_it_and_decides_the_same_after_a_round_trip(
         for i, f in enumerate(FACTS)
     ]
     modules = {"s0": "m" * 64, "s1": "n" * 64}
-    detector = read_detector(model.chat, modules, episodes, encoder)
-    router = Router.empty().reading_with(encoder).with_detector(detector)
+    space = KeySpace.fit(engine, model.chat)
+    detector = read_detector(engine, model.chat, modules, episodes, encoder=encoder, space=space)
+    router = Router.empty().reading_with(encoder, space).with_detector(detector)
     prompts = [conversation(texts) for fact in FACTS for texts in (*fact.about, *fact.near)]
     chosen = router.choose_many(engine, model.chat, prompts, allowed=router.modules)
     fired = [choice.module[0] if choice is not None and choice.fires else "" for choice in chosen]
@@ -116,7 +120,37 @@ def test_a_router_carries_it_and_decides_the_same_after_a_round_trip(
     only = router.choose_many(engine, model.chat, prompts, allowed={"n" * 64})
     assert {choice.module for choice in only if choice is not None} == {"n" * 64}
     with pytest.raises(LearnError, match="no question episodes"):
-        read_detector(model.chat, modules, [], encoder)
+        read_detector(engine, model.chat, modules, [], encoder=encoder, space=space)
+
+
+def test_a_statement_that_shares_no_word_is_found_by_its_keys(
+    model: LanguageModel, engine: Engine, taught: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, space = CrossEncoder.load(taught), KeySpace.fit(engine, model.chat)
+    asked = conversation(["Where do the boats go from?"])
+    episodes = [
+        Episode(f"e{i}", messages, fact.statement, fact.statement, (f"s{i}",), Scope("a", "b"))
+        for i, (fact, messages) in enumerate(zip(FACTS, (conversation(FACTS[0].about[0]), asked), strict=True))
+    ]
+    detector = read_detector(
+        engine, model.chat, {"s0": "m" * 64, "s1": "n" * 64}, episodes, encoder=encoder, space=space
+    )
+    wordless = replace(detector, known=tuple(replace(k, terms={}) for k in detector.known))
+    read: list[str] = []
+    scores = CrossEncoder.scores
+
+    def noting(self: CrossEncoder, *a: Any) -> torch.Tensor:
+        read.extend(statement for statement, _ in a[2])
+        return scores(self, *a)
+
+    monkeypatch.setattr(CrossEncoder, "scores", noting)
+    router = Router.empty().reading_with(encoder, space).with_detector(wordless)
+    assert router.choose(engine, model.chat, asked, allowed=router.modules) is not None
+    assert read[0] == FACTS[1].statement
+    read.clear()
+    assert replace(router, space=None).choose(engine, model.chat, asked, allowed=router.modules) is None
+    assert not read
+    assert router.choose(engine, model.chat, conversation([" "]), allowed=router.modules) is None
 
 
 def test_a_broken_head_is_refused(tmp_path: Path) -> None:

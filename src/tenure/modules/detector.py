@@ -22,6 +22,7 @@ from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.evidence import NUM_LEXICAL, Knowledge, evidence_of, knowledge_of, match_of
+from tenure.modules.keys import KeySpace
 from tenure.modules.near_misses import names_of, neighbour
 from tenure.modules.skills import WORLD_SIZE, conversation, neutral_prompts, written_facts
 from tenure.types import Episode, Message
@@ -34,6 +35,7 @@ NUM_WRITTEN = 4 * WORLD_SIZE  # all of them would take most of a night to read
 MAX_OWN = 480  # examples of the night; more are sampled
 MISS_COST = 1 / 0.03  # a missed question and a wrong activation, as shares of what is allowed of each
 FALSE_COST = 1 / 0.015
+MAX_KEYS = 16  # questions of a statement by which it is found
 MIN_OVERLAP = 0.05  # of rare words shared; below it a request isn't even read
 LEXICAL_SCALE = 3.0  # eight lexical features stand beside a thousand of the base
 
@@ -76,14 +78,33 @@ class Detector:
 
 
 def read_detector(
-    chat: ChatFormat, modules: Mapping[str, str], episodes: Sequence[Episode], encoder: CrossEncoder
+    engine: Engine,
+    chat: ChatFormat,
+    modules: Mapping[str, str],
+    episodes: Sequence[Episode],
+    *,
+    encoder: CrossEncoder,
+    space: KeySpace,
 ) -> Detector:
     """The detector of statements that a cross-encoder reads; nothing is fitted. `modules`: {source id: module digest}.
 
     Raises LearnError when no episode has a source.
     """
-    known = tuple(_own_knowledge(chat, modules, episodes).values())
-    return Detector(encoder.layer, encoder.threshold, MIN_OVERLAP, known, {})
+    known = _own_knowledge(chat, modules, episodes)
+    asked = {source: [e.messages for e in _asked(episodes) if e.source_ids[0] == source] for source in known}
+    keyed = tuple(
+        replace(
+            knowledge,
+            keys_KC=torch.cat(
+                [
+                    space.places_of_texts(engine, chat, [knowledge.statement]),
+                    space.places(engine, chat, asked[source][:MAX_KEYS]),
+                ]
+            ).half(),
+        )
+        for source, knowledge in known.items()
+    )
+    return Detector(encoder.layer, encoder.threshold, MIN_OVERLAP, keyed, {})
 
 
 def fit_detector(
@@ -109,16 +130,20 @@ def fit_detector(
 def _own_knowledge(chat: ChatFormat, modules: Mapping[str, str], episodes: Sequence[Episode]) -> dict[str, Knowledge]:
     statements: dict[str, str] = {}
     questions: dict[str, list[str]] = {}
-    for episode in episodes:
-        if episode.context and episode.kind.startswith("question") and episode.source_ids[0] in modules:
+    for episode in _asked(episodes):
+        if episode.source_ids[0] in modules:
             statements[episode.source_ids[0]] = episode.context
             questions.setdefault(episode.source_ids[0], []).append(episode.messages[-1].content)
     if not statements:
         raise LearnError("no question episodes about what the modules learned; a detector needs what they were taught")
     return {
-        source: replace(knowledge_of(chat, text, questions[source][:16]), module=modules[source])
+        source: replace(knowledge_of(chat, text, questions[source][:MAX_KEYS]), module=modules[source])
         for source, text in statements.items()
     }
+
+
+def _asked(episodes: Sequence[Episode]) -> list[Episode]:
+    return [e for e in episodes if e.context and e.kind.startswith("question")]
 
 
 def _own_examples(episodes: Sequence[Episode], own: Mapping[str, Knowledge], rng: random.Random) -> list[Example]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,7 +24,9 @@ from tenure.types import Message
 
 MAX_CHARACTERS = 600  # of what was said last: routing costs the same however long a request is
 NUM_LEXICAL = 8
-NUM_READ = 3  # statements that are read beside a request: the nearest by words
+NUM_READ = 3  # statements that are read beside a request: the nearest by words,
+NUM_READ_BY_KEYS = 2  # and by keys,
+MIN_NEARNESS = 0.2  # where the cosine to a key is at least this
 _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 
 
@@ -32,13 +34,15 @@ _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 class Knowledge:
     """What one statement looks like in words: its terms and those of the questions asked about it, {stem: rarity}.
 
-    `module` is the digest of the module that learned it ("" while there is none).
+    `module` is the digest of the module that learned it ("" while there is none). `keys_KC` are the places of the
+    statement and its questions in a `KeySpace`, float16.
     """
 
     statement: str
     terms: Mapping[str, float]
     names: frozenset[str]
     module: str = ""
+    keys_KC: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

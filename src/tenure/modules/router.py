@@ -1,10 +1,9 @@
 """The router of a version: before prefill it decides which of its modules this request is about; mostly none.
 
-Words find the few nearest of all statements that the asker's modules learned; the base's skill of matching reads each
-beside the request, and the likeliest one's module is used if it is likely enough. For a base without that skill, each
-night has networks of its own. A request that shares no rare word with anything learned costs nothing; otherwise it is
-one prefill of some hundred tokens up to the middle layer of the base. Whose modules a request may use at all is the
-caller's business (`allowed`).
+Words and keys find the few nearest of all statements that the asker's modules learned; the base's skill of matching
+reads each beside the request, and the likeliest one's module is used if it is likely enough: some hundred tokens
+through half of the base. For a base without that skill, each night has networks of its own. Whose modules a request may
+use at all is the caller's business (`allowed`).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tenure.errors import BrokenModel
@@ -24,13 +24,24 @@ from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import MIN_OVERLAP, Detector, fit_detector
-from tenure.modules.evidence import NUM_READ, Knowledge, Match, evidence_of, matches_of
+from tenure.modules.evidence import (
+    MIN_NEARNESS,
+    NUM_READ,
+    NUM_READ_BY_KEYS,
+    Knowledge,
+    Match,
+    evidence_of,
+    matches_of,
+    said,
+)
+from tenure.modules.keys import KeySpace, nearest_by_keys
 from tenure.types import Message
 
 __all__ = ["Choice", "Router", "fit_detector"]
 
 FORMAT = "tenure-router-2"
 ENCODER = "matching"
+SPACE = "keyspace.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,7 @@ class Router:
 
     detectors: tuple[Detector, ...] = ()
     encoder: CrossEncoder | None = None  # decides for the detectors without networks of their own
+    space: KeySpace | None = None  # of their keys
 
     @classmethod
     def empty(cls) -> Router:
@@ -68,10 +80,10 @@ class Router:
         others = self.without({k.module for k in detector.known}).detectors
         return replace(self, detectors=(*others, detector))
 
-    def reading_with(self, encoder: CrossEncoder) -> Router:
-        """This router with another cross-encoder, at its threshold."""
+    def reading_with(self, encoder: CrossEncoder, space: KeySpace) -> Router:
+        """This router with another cross-encoder, at its threshold, and a space of keys if it has none yet."""
         detectors = (d if d.weights else replace(d, threshold=encoder.threshold) for d in self.detectors)
-        return Router(tuple(detectors), encoder)
+        return Router(tuple(detectors), encoder, self.space or space)
 
     def without(self, modules: Collection[str]) -> Router:
         """This router without what `modules` learned."""
@@ -109,7 +121,11 @@ class Router:
         chosen: list[Choice | None],
     ) -> None:
         """Read every prompt beside its nearest statements and keep what is likelier than the choice so far."""
-        found = candidates(chat, prompts, known, detector)
+        if not known:
+            return
+        found = by_words(chat, prompts, known, detector)
+        if detector is None:
+            found = self._also_by_keys(engine, chat, prompts, known, found)
         if not found:
             return
         pairs = [(known[match.index].statement, prompts[i]) for i, match in found]
@@ -125,11 +141,33 @@ class Router:
             if before is None or margin > before.margin:
                 chosen[i] = Choice(known[match.index].module, margin)
 
+    def _also_by_keys(
+        self,
+        engine: Engine,
+        chat: ChatFormat,
+        prompts: Sequence[Sequence[Message]],
+        known: Sequence[Knowledge],
+        found: Sequence[tuple[int, Match]],
+    ) -> list[tuple[int, Match]]:
+        """What words found, and the statements whose keys are nearest, whether a word is shared or not."""
+        keyed = {i: k.keys_KC for i, k in enumerate(known) if k.keys_KC is not None}
+        asked = [i for i, messages in enumerate(prompts) if said(messages)[1]]
+        if self.space is None or not keyed or not asked:
+            return list(found)
+        places_NC = self.space.places(engine, chat, [prompts[i] for i in asked])
+        nearest = nearest_by_keys(places_NC, list(keyed.values()), NUM_READ_BY_KEYS, MIN_NEARNESS)
+        numbers = list(keyed)
+        known_pairs = {(i, match.index) for i, match in found}
+        more = [(i, numbers[j]) for i, near in zip(asked, nearest, strict=True) for j in near]
+        return [*found, *((i, Match(j, 0.0, ())) for i, j in more if (i, j) not in known_pairs)]
+
     # ------------------------------------------------------------ files
 
     def save(self, directory: Path) -> None:
-        """Write `router.json` (statements, thresholds, module digests), detectors' networks and the cross-encoder."""
+        """Write `router.json` (statements, thresholds, module digests), networks, cross-encoder, space and keys."""
         directory.mkdir(parents=True, exist_ok=True)
+        if self.space is not None:
+            self.space.save(directory / SPACE)
         if self.encoder is not None:
             shutil.copytree(self.encoder.directory, directory / ENCODER)
         entries = []
@@ -137,6 +175,9 @@ class Router:
             if detector.weights:
                 tensors = {key: tensor.contiguous() for key, tensor in detector.weights.items()}
                 save_file(tensors, _weights_of(directory, number))
+            keys = {str(i): k.keys_KC for i, k in enumerate(detector.known) if k.keys_KC is not None}
+            if keys:
+                save_file(keys, _keys_of(directory, number))
             entries.append(
                 {
                     "fitted": bool(detector.weights),
@@ -168,17 +209,16 @@ class Router:
                 )
             encoder = CrossEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
             entries = enumerate(document["detectors"])
-            return cls(tuple(_detector(directory, number, entry) for number, entry in entries), encoder)
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            space = KeySpace.load(directory / SPACE) if (directory / SPACE).is_file() else None
+            return cls(tuple(_detector(directory, number, entry) for number, entry in entries), encoder, space)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise BrokenModel(f"the router in {directory} can't be read: {error}; fit it again") from error
 
 
-def candidates(
+def by_words(
     chat: ChatFormat, prompts: Sequence[Sequence[Message]], known: Sequence[Knowledge], detector: Detector | None
 ) -> list[tuple[int, Match]]:
     """(index of a prompt, a statement near it in words); a fitted detector knows nearest statements only."""
-    if not known:
-        return []
     num, min_overlap = (NUM_READ, MIN_OVERLAP) if detector is None else (1, detector.min_overlap)
     return [
         (i, match)
@@ -192,7 +232,16 @@ def _weights_of(directory: Path, number: int) -> Path:
     return directory / f"detector-{number}.safetensors"
 
 
+def _keys_of(directory: Path, number: int) -> Path:
+    return directory / f"keys-{number}.safetensors"
+
+
 def _detector(directory: Path, number: int, entry: dict[str, Any]) -> Detector:
-    known = tuple(Knowledge(k["statement"], k["terms"], frozenset(k["names"]), k["module"]) for k in entry["known"])
+    path = _keys_of(directory, number)
+    keys = load_file(path) if path.is_file() else {}
+    known = tuple(
+        Knowledge(k["statement"], k["terms"], frozenset(k["names"]), k["module"], keys.get(str(i)))
+        for i, k in enumerate(entry["known"])
+    )
     weights = load_file(_weights_of(directory, number)) if entry["fitted"] else {}
     return Detector(entry["layer"], entry["threshold"], entry["min_overlap"], known, weights)

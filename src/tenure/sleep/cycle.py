@@ -21,6 +21,7 @@ from tenure.model.language_model import LanguageModel, load_language_model, nati
 from tenure.model.progress import Progress
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import fit_detector, read_detector
+from tenure.modules.keys import KeySpace
 from tenure.modules.learner import Learner
 from tenure.modules.router import Router
 from tenure.modules.skills import ASKING, MATCHING, skill, skilled
@@ -287,11 +288,15 @@ def _router_over(
         combined = (Router.load(house.store.objects.path(router)) if router else Router.empty()).without(outdated)
         matching = skill(MATCHING, house.model)
         if matching is not None:
-            combined = combined.reading_with(CrossEncoder.load(matching))
+            encoder, space = CrossEncoder.load(matching), combined.space
+            space = space if space is not None else KeySpace.fit(house.engine, house.model.chat)
+            combined = combined.reading_with(encoder, space)
         training = [e for lesson in placed for e in taught[lesson] if not e.held_out]
         modules = {e.source_ids[0]: digest for lesson, digest in placed.items() for e in taught[lesson]}
-        if combined.encoder is not None:
-            detector = read_detector(house.model.chat, modules, training, combined.encoder)
+        if combined.encoder is not None and combined.space is not None:
+            detector = read_detector(
+                house.engine, house.model.chat, modules, training, encoder=combined.encoder, space=combined.space
+            )
         else:
             detector = fit_detector(house.engine, house.model.chat, modules, training, seed=settings.seed)
         combined.with_detector(detector).save(Path(folder) / "router")
