@@ -7,6 +7,7 @@ leaves it: every later stage is the real one.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tenure.modules.router import Router
 from tenure.runtime import ChatCall, Runtime
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated
-from tenure.sleep.cycle import NightSettings, outdated_modules
+from tenure.sleep.cycle import NightSettings, learned_sources, outdated_modules
 from tenure.sleep.examiner import suites_for
 from tenure.sleep.journal import Journal
 from tenure.types import Alias, Audience, Candidate, Episode, Message, Outcome, Scope
@@ -179,6 +180,26 @@ def test_a_night_killed_while_learning_keeps_the_modules_that_were_done(
     result = runtime.sleep(settings, night_id=night_id)
     assert taught == ["src_0", "src_1", "src_1", "src_2"]
     assert len(runtime.store.registry.version(result.version).modules) == 3
+
+
+def test_what_no_time_is_left_for_stays_for_the_next_night(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(runtime)
+    settings = settings_of(runtime, budget_seconds=10.0)
+    learn = DistilLora.learn
+    shares: list[float] = []
+
+    def slow(self: DistilLora, model: object, episodes: Sequence[Episode], **more: Any) -> Candidate:
+        shares.append(more["budget_seconds"])
+        candidate = learn(self, model, episodes, **{**more, "budget_seconds": 60.0})  # type: ignore[arg-type]
+        time.sleep(max(0.0, 5.5 - candidate.seconds))
+        return candidate
+
+    monkeypatch.setattr(DistilLora, "learn", slow)
+    result = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings))
+    lineage = runtime.store.registry.lineage(result.version)
+    assert len(shares) == 1 and 0 < shares[0] < 2.1
+    assert lineage.source_ids == ("src_0", "turn_0")
+    assert set(learned_sources(runtime.house(), result.version)) == {"src_0", "turn_0"}
 
 
 def test_a_night_cancelled_while_learning_stops_before_the_next_statement(

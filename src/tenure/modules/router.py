@@ -93,7 +93,7 @@ class Router:
     def choose(
         self, engine: Engine, chat: ChatFormat, messages: Sequence[Message], *, allowed: Collection[str]
     ) -> Choice | None:
-        """The nearest allowed module; None when the request shares no word with anything that one of them learned."""
+        """The nearest allowed module; None when the request is near nothing that one of them learned."""
         return self.choose_many(engine, chat, [messages], allowed=allowed)[0]
 
     def choose_many(

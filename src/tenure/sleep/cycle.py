@@ -38,6 +38,7 @@ from tenure.weights.learners import LEARNERS
 
 SYNTHESIS_SHARE = 0.20
 LEARN_SHARE = 0.60  # of the whole budget; the rest is the gate's
+LEAST_OF_QUICKEST = 0.5  # of the time that the quickest lesson took: with less left, none is begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ def learn(
 ) -> dict[Lesson, Mapping[str, Any]]:
     """Train on each lesson from the frozen base, in its share of the time that is left for learning.
 
-    Returns {digest, place, candidate} for each, kept as checkpoints one by one.
+    Returns {digest, place, candidate} for each, kept as checkpoints one by one. What no time is left for stays for the
+    next night.
     """
     learner = LEARNERS[settings.learner]()
     lessons = lessons_of(episodes, by_statement=learner.by_statement)
@@ -196,13 +198,22 @@ def learn(
         house.model.directory, precision=native_precision(), threads=house.config.model.threads
     )
     ends = time.monotonic() + min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds)
-    for number, (lesson, own) in enumerate(lessons.items()):
-        if lesson not in learned:
-            journal.stop_if_cancelled(f"learning {lesson.name}")
-            share = (ends - time.monotonic()) / (len(lessons) - number)
-            learned[lesson] = _learn_one(house, journal, lesson, own, learner, network, share, settings.seed)
+    waiting = [lesson for lesson in lessons if lesson not in learned]
+    quickest = 0.0
+    while waiting:
+        began = time.monotonic()
+        if learned and ends - began < LEAST_OF_QUICKEST * quickest:
+            journal.event(f"no time left to learn {len(waiting)} of {len(lessons)}: the next night's")
+            break
+        lesson = waiting[0]
+        journal.stop_if_cancelled(f"learning {lesson.name}")
+        share = (ends - began) / len(waiting)
+        learned[lesson] = _learn_one(house, journal, lesson, lessons[lesson], learner, network, share, settings.seed)
+        waiting.pop(0)
+        seconds = time.monotonic() - began
+        quickest = min(quickest or seconds, seconds)
         if progress:
-            progress("learning", number + 1, len(lessons))
+            progress("learning", len(lessons) - len(waiting), len(lessons))
     return learned
 
 
@@ -258,7 +269,7 @@ def put_version(
     registry.set_lineage(
         version,
         parent=champion,
-        source_ids=sorted({s for episode in episodes for s in episode.source_ids}),
+        source_ids=sorted({s for lesson in learned for e in taught[lesson] for s in e.source_ids}),
         candidates={
             part["digest"]: {
                 **part,
