@@ -82,8 +82,7 @@ class Router:
 
     def reading_with(self, encoder: CrossEncoder, space: KeySpace) -> Router:
         """This router with another cross-encoder, at its threshold, and a space of keys if it has none yet."""
-        detectors = (d if d.weights else replace(d, threshold=encoder.threshold) for d in self.detectors)
-        return Router(tuple(detectors), encoder, self.space or space)
+        return replace(self, encoder=encoder, space=self.space or space)
 
     def without(self, modules: Collection[str]) -> Router:
         """This router without what `modules` learned."""

@@ -95,15 +95,16 @@ def night(
 
         with journal.stage("synthesize"):
             episodes = self_study(house, journal, curated, settings, progress)
-        if not any(episode.kind.startswith("question") and not episode.held_out for episode in episodes):
+        lessons = lessons_of(episodes, by_statement=LEARNERS[settings.learner].by_statement)
+        if not lessons:
             return _end(journal, "nothing", "no question written about the new statements survived its check")
 
         with journal.stage("learn"):
-            learned = learn(house, journal, episodes, settings, progress)
+            learned = learn(house, journal, lessons, settings, progress)
 
         with journal.stage("assemble"):
             outdated = outdated_modules(house, champion, curated)
-            version = put_version(house, journal, champion, learned, episodes, settings, outdated)
+            version = put_version(house, journal, champion, learned, lessons, settings, outdated)
 
         with journal.stage("gate"):
             verdict = examine_version(house, version, whole=False, progress=progress)
@@ -181,7 +182,11 @@ def self_study(
 
 
 def learn(
-    house: House, journal: Journal, episodes: Sequence[Episode], settings: NightSettings, progress: Progress | None
+    house: House,
+    journal: Journal,
+    lessons: Mapping[Lesson, Sequence[Episode]],
+    settings: NightSettings,
+    progress: Progress | None,
 ) -> dict[Lesson, Mapping[str, Any]]:
     """Train on each lesson from the frozen base, in its share of the time that is left for learning.
 
@@ -189,7 +194,6 @@ def learn(
     next night.
     """
     learner = LEARNERS[settings.learner]()
-    lessons = lessons_of(episodes, by_statement=learner.by_statement)
     done = {lesson: journal.finished(f"learn {lesson.name}") for lesson in lessons}
     learned = {lesson: kept for lesson, kept in done.items() if kept is not None}
     if len(learned) == len(lessons):
@@ -246,7 +250,7 @@ def put_version(
     journal: Journal,
     champion: str,
     learned: Mapping[Lesson, Mapping[str, Any]],
-    episodes: Sequence[Episode],
+    taught: Mapping[Lesson, Sequence[Episode]],
     settings: NightSettings,
     outdated: Collection[str],
 ) -> str:
@@ -256,7 +260,6 @@ def put_version(
         return str(done["version"])
     registry = house.store.registry
     parent = registry.version(champion)
-    taught = lessons_of(episodes, by_statement=LEARNERS[settings.learner].by_statement)
     modules, deltas = [], []
     for lesson, part in learned.items():
         if part["place"] == "delta":
