@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from tenure.model.training import Schedule
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import read_detector
 from tenure.modules.keys import KeySpace
-from tenure.modules.match_lesson import day_requests, lesson_pairs, teach_matching
+from tenure.modules.match_lesson import day_requests, lesson_pairs, renamed, teach_matching
+from tenure.modules.near_misses import alike
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation
 from tenure.types import Episode, Scope
@@ -68,6 +70,29 @@ def engine(model: LanguageModel, taught: Path) -> Engine:
     encoder = CrossEncoder.load(taught)
     engine.add_attachment(encoder.name, encoder.directory)
     return engine
+
+
+def test_exchanged_names_make_strangers_on_one_side_and_nothing_new_on_both() -> None:
+    found = [triple for seed in range(40) for triple in renamed(FACTS[0], random.Random(seed))]
+    assert {about for _, _, about in found} == {True, False}
+    for statement, messages, about in found:
+        original = FACTS[0].statement
+        asked = messages[-1].content
+        assert about == (statement != original and asked not in {texts[-1] for texts in FACTS[0].about})
+        if about:
+            words = {word.strip(".?") for word in statement.split()} - {word.strip(".?") for word in original.split()}
+            assert words & {word.strip(".?") for word in asked.split()}
+    assert all(other != "Velden" for other in (alike("Velden", random.Random(seed)) for seed in range(200)))
+
+
+def test_teaching_goes_on_from_what_was_taught(model: LanguageModel, taught: Path, tmp_path: Path) -> None:
+    pairs = lesson_pairs(model, FACTS, ["What is rain?"], seed=0)
+    started = CrossEncoder.load(taught)
+    lesson = {"placement": Placement(rank=4, alpha=8.0, last_layer=LAYER - 1), "layer": LAYER}
+    still = Schedule(num_steps=1, learning_rate=1e-9)
+    teach_matching(model, pairs, day_requests(model, FACTS), tmp_path / "on", schedule=still, start=started, **lesson)
+    went_on = CrossEncoder.load(tmp_path / "on")
+    assert all(torch.allclose(went_on.head[key], started.head[key], atol=1e-4) for key in started.head)
 
 
 def test_it_tells_questions_from_near_misses_as_it_was_taught(

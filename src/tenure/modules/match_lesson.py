@@ -1,15 +1,17 @@
 """Teaching the skill of matching: which statement answers which question, and which only shares its words.
 
 Positives are the questions of each written fact; negatives its near-misses, the same questions beside one of the likest
-other statements of their world, and neutral prompts. The threshold lets `MAX_FALSE` of the near-misses of worlds
-kept apart (`calibration.jsonl`) through, each put beside the statements that its words lead to, as it will be by day.
-Called by `teaching`.
+other statements of their world, and neutral prompts. Names are exchanged too (`renamed`): on one side only, the
+question is about somebody else; on both, it is answered as before, so that no name means anything by itself. The
+threshold lets `MAX_FALSE` of the near-misses of worlds kept apart (`calibration.jsonl`) through, each put beside the
+statements that its words lead to, as it will be by day. Called by `teaching`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +23,17 @@ from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, only_layers
 from tenure.model.token_tree import token_tree
 from tenure.model.training import Batch, Schedule, Told, train
-from tenure.modules.cross_encoder import head_scores, save_head, words_of
+from tenure.modules.cross_encoder import CrossEncoder, head_scores, save_head, words_of
 from tenure.modules.evidence import NUM_LEXICAL, NUM_READ, knowledge_of, matches_of, reading_of
+from tenure.modules.near_misses import alike, names_of, numbers_of, other_number
 from tenure.modules.objectives import FrozenBelow
 from tenure.modules.skills import WrittenFact, conversation, worlds_of
 from tenure.types import Message
 
 OTHER_SHARE = 0.6  # of the conversations are put beside another statement too
+STRANGE_SHARE = 0.6  # of those that name what the statement names are asked about a stranger too,
+BOTH_SHARE = 0.3  # or have the name exchanged on both sides,
+TOLD_SHARE = 0.3  # or in the statement alone
 PAIRS_PER_STEP = 48
 MAX_FALSE = 0.03  # of the hardest near-misses that we know how to write
 RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
@@ -58,9 +64,43 @@ def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Se
                     if about and others and rng.random() < OTHER_SHARE:
                         other = rng.choice(matches_of(model.chat, others, asked, NUM_READ))
                         pairs.append(_pair(model, len(pairs), others[other.index].statement, asked, False))
+            for statement, asked, about in renamed(fact, rng):
+                pairs.append(_pair(model, len(pairs), statement, asked, about))
     for prompt in neutral:
         pairs.append(_pair(model, len(pairs), rng.choice(facts).statement, conversation([prompt]), False))
     return pairs
+
+
+def renamed(fact: WrittenFact, rng: random.Random) -> list[tuple[str, tuple[Message, ...], bool]]:
+    """The fact's questions with a name (or number) that the statement has exchanged for one like it.
+
+    (statement, conversation, whether it is answered): the question asks about the stranger, or the statement tells
+    about them, or both.
+    """
+    exchanges = [_exchange(name, alike(name, rng)) for name in names_of(fact.statement)]
+    exchanges += [_exchange(number, other_number(number, rng)) for number in numbers_of(fact.statement)]
+    found: list[tuple[str, tuple[Message, ...], bool]] = []
+    for texts in fact.about:
+        moved = [(e, asked) for e in exchanges if (asked := tuple(map(e, texts))) != texts]
+        if not moved:
+            continue
+        exchange, asked = rng.choice(moved)
+        if rng.random() < STRANGE_SHARE:
+            found.append((fact.statement, conversation(asked), False))
+        if rng.random() < BOTH_SHARE:
+            found.append((exchange(fact.statement), conversation(asked), True))
+        if rng.random() < TOLD_SHARE:
+            found.append((exchange(fact.statement), conversation(texts), False))
+    return found
+
+
+def _exchange(name: str, new: str) -> Callable[[str], str]:
+    """Every word of a name for its counterpart, wherever it stands as a word of its own; case is looked at."""
+    counterparts = {a: b for a, b in zip(name.split(), new.split(), strict=True) if a != b}
+    if not counterparts:
+        return lambda text: text
+    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, counterparts)) + r")(?!\w)")
+    return lambda text: pattern.sub(lambda match: counterparts[match.group()], text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +134,15 @@ def _pair(model: LanguageModel, number: int, statement: str, messages: Sequence[
 class _Reader:
     """The base's lower layers, an adapter on them, and the head."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, head: Mapping[str, Tensor] | None) -> None:
         width = int(model.network.config.get_text_config().hidden_size)
-        self.head = {
-            "norm_weight": nn.Parameter(torch.ones(width)),
-            "norm_bias": nn.Parameter(torch.zeros(width)),
-            "weight": nn.Parameter(torch.zeros(width + NUM_LEXICAL)),
-            "bias": nn.Parameter(torch.zeros(())),
+        start = head or {
+            "norm_weight": torch.ones(width),
+            "norm_bias": torch.zeros(width),
+            "weight": torch.zeros(width + NUM_LEXICAL),
+            "bias": torch.zeros(()),
         }
+        self.head = {key: nn.Parameter(start[key].float()) for key in ("norm_weight", "norm_bias", "weight", "bias")}
         self._body = FrozenBelow(model.network, 0)
 
     def scores(self, pairs: Sequence[Pair]) -> Tensor:
@@ -131,13 +172,14 @@ def teach_matching(
     layer: int,
     seed: int = 0,
     told: Told | None = None,
+    start: CrossEncoder | None = None,
 ) -> tuple[float, float]:
-    """Train adapter and head and write them.
+    """Train adapter and head, from `start` (of the same placement and layer) where given, and write them.
 
     Returns the shares of calibration questions recognised and of near-misses fired on.
     """
     by_id = {pair.id: pair for pair in pairs}
-    reader = _Reader(model)
+    reader = _Reader(model, start.head if start else None)
 
     def gradients(batch: Batch) -> float:
         chosen = [by_id[i] for i in batch]
@@ -150,6 +192,8 @@ def teach_matching(
         only_layers(model.network, range(layer), with_norm=False),
         adapted(model.network, placement, seed=seed) as adapter,
     ):
+        if start is not None:
+            adapter.load(start.directory)
         parameters = [*adapter.parameters(), *reader.head.values()]
         train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
         scores = iter(reader.all_scores([pair for request in calibration for pair in request.pairs]).tolist())

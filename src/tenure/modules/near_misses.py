@@ -195,6 +195,23 @@ def invented_name(like: str, rng: random.Random) -> str:
     return " ".join(made)
 
 
+def alike(name: str, rng: random.Random) -> str:
+    """A name that looks or sounds like it, or is only of the same shape: as many words, at least one another."""
+    if rng.random() < 0.4:
+        made = invented_name(name, rng)
+        return made if made != name else alike(name, rng)
+    words = name.split(" ")
+    places = [i for i, word in enumerate(words) if len(word) > 3 and word.isalpha()]
+    if not places:
+        return other_number(name, rng) if any(c.isdigit() for c in name) else invented_name(name, rng)
+    place = rng.choice(places)
+    word = words[place]
+    cut = rng.randint(2, len(word) - 2)
+    words[place] = word[:cut] + rng.choice(_TAILS) if rng.random() < 0.6 else rng.choice(_HEADS) + word[cut:]
+    made = " ".join(words)
+    return made if made != name else alike(name, rng)
+
+
 def other_number(number: str, rng: random.Random) -> str:
     """The same pattern with other digits."""
     changed = number

@@ -21,6 +21,7 @@ from tenure.model.catalog import resolve
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.lowrank import Placement, adapted, decoder_layers
 from tenure.model.training import Batch, Schedule, Told, train
+from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.match_lesson import PAIRS_PER_STEP, day_requests, lesson_pairs, teach_matching
 from tenure.modules.objectives import Example, FrozenBelow, accumulate
 from tenure.modules.skills import (
@@ -31,6 +32,7 @@ from tenure.modules.skills import (
     asked_about,
     neutral_prompts,
     question_line,
+    skill,
     written_facts,
 )
 
@@ -104,8 +106,10 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def teach_to_ask(model: LanguageModel, directory: Path) -> None:
-    """Three times over the written facts, rank 8."""
+def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None) -> None:
+    """Three times over the written facts, rank 8. Raises SystemExit when it is to go on from a taught skill."""
+    if start is not None:
+        raise SystemExit("asking is taught from the beginning only: leave --go-on out, or name --skills matching")
     facts = written_facts()
     teach(
         model,
@@ -117,8 +121,8 @@ def teach_to_ask(model: LanguageModel, directory: Path) -> None:
     )
 
 
-def teach_to_match(model: LanguageModel, directory: Path) -> None:
-    """Twice over all pairs, rank 8 on the lower layers."""
+def teach_to_match(model: LanguageModel, directory: Path, start: Path | None) -> None:
+    """Twice over all pairs, rank 8 on the lower layers; once where it goes on from a taught skill."""
     layer = max(1, round(LAYER_SHARE * len(decoder_layers(model.network))))
     pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=0)
     known, false = teach_matching(
@@ -127,9 +131,12 @@ def teach_to_match(model: LanguageModel, directory: Path) -> None:
         day_requests(model, written_facts("calibration.jsonl")),
         directory,
         placement=Placement(rank=8, alpha=16.0, last_layer=layer - 1),
-        schedule=Schedule(num_steps=2 * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=20),
+        schedule=Schedule(
+            num_steps=(1 if start else 2) * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=20
+        ),
         layer=layer,
         told=_told(directory),
+        start=CrossEncoder.load(start) if start else None,
     )
     halve(directory)
     _say(f"matching: recognises {known:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
@@ -143,12 +150,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("tenure.modules.teaching", description="Teach a base its skills, once.")
     parser.add_argument("model", help="a known name, a local directory or a hub id")
     parser.add_argument("--skills", nargs="+", choices=LESSONS, default=list(LESSONS))
+    parser.add_argument("--go-on", action="store_true", help="go on from the skill that the base has")
     parser.add_argument("--into", type=Path, help="directory for the skills; the package's own by default")
     asked = parser.parse_args(arguments)
     directory = resolve(asked.model, Path(ModelConfig().cache).expanduser())
     model = load_language_model(directory, precision="auto")
     for name in asked.skills:
-        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name)
+        start = skill(name, model) if asked.go_on else None
+        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name, start)
 
 
 if __name__ == "__main__":
