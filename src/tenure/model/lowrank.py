@@ -79,20 +79,32 @@ class _LowRankProduct(torch.autograd.Function):
 
 
 class LowRankLinear(nn.Module):
-    """A frozen linear with trainable factors `a_RI` (random) and `b_OR` (zero, so that it starts as the base)."""
+    """A frozen linear with trainable factors `a_RI` (random) and `b_OR` (zero, so that it starts as the base).
 
-    def __init__(self, linear: nn.Linear, rank: int, scale: float, generator: torch.Generator) -> None:
+    With `spared_IK`, orthonormal, A doesn't read these directions of the input, whatever `a_RI` becomes.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, rank: int, scale: float, generator: torch.Generator, spared_IK: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.linear = linear
         self.scale = scale
+        self.spared_IK = spared_IK
         bound = 1 / math.sqrt(linear.in_features)  # kaiming_uniform with a = sqrt(5), as PEFT does
         a_RI = torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator)
         self.a_RI = nn.Parameter(a_RI)
         self.b_OR = nn.Parameter(torch.zeros(linear.out_features, rank))
 
+    def a(self) -> Tensor:
+        """[R, I] the factor that is applied and saved: `a_RI` outside the spared directions."""
+        if self.spared_IK is None:
+            return self.a_RI
+        return self.a_RI - (self.a_RI @ self.spared_IK) @ self.spared_IK.T
+
     def forward(self, x: Tensor) -> Tensor:
         """The adapted product; same shape and precision as the linear's own."""
-        y: Tensor = _LowRankProduct.apply(x, self.linear.weight, self.linear.bias, self.a_RI, self.b_OR * self.scale)  # type: ignore[no-untyped-call]
+        y: Tensor = _LowRankProduct.apply(x, self.linear.weight, self.linear.bias, self.a(), self.b_OR * self.scale)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -112,7 +124,7 @@ class Adapter:
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {}
         for key, linear in self.linears.items():
-            tensors[f"base_model.model.{key}.lora_A.weight"] = linear.a_RI.detach().contiguous()
+            tensors[f"base_model.model.{key}.lora_A.weight"] = linear.a().detach().contiguous()
             tensors[f"base_model.model.{key}.lora_B.weight"] = linear.b_OR.detach().contiguous()
         save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
         config = {
@@ -162,6 +174,11 @@ def decoder_layers(network: nn.Module) -> nn.ModuleList:
     return layers
 
 
+def linears_of(network: nn.Module, placement: Placement) -> dict[str, nn.Linear]:
+    """{PEFT key: linear} of every linear that the placement names. Raises LearnError when there is none."""
+    return {key: getattr(parent, attribute) for key, parent, attribute in _places(network, placement)}
+
+
 def _places(network: nn.Module, placement: Placement) -> list[tuple[str, nn.Module, str]]:
     """(PEFT key, parent module, attribute) of every linear that the placement names."""
     layers = decoder_layers(network)
@@ -179,8 +196,13 @@ def _places(network: nn.Module, placement: Placement) -> list[tuple[str, nn.Modu
 
 
 @contextmanager
-def adapted(network: nn.Module, placement: Placement, *, seed: int) -> Iterator[Adapter]:
-    """Put fresh adapters on `network`; leaving takes them off. The base's own tensors are never touched."""
+def adapted(
+    network: nn.Module, placement: Placement, *, seed: int, spared: Mapping[str, Tensor] | None = None
+) -> Iterator[Adapter]:
+    """Put fresh adapters on `network`; leaving takes them off. The base's own tensors are never touched.
+
+    `spared`: for a linear by key, [I, K] orthonormal directions of its input that its adapter must not read.
+    """
     generator = torch.Generator().manual_seed(seed)
     places = _places(network, placement)
     originals = [(parent, attribute, getattr(parent, attribute)) for _, parent, attribute in places]
@@ -190,7 +212,7 @@ def adapted(network: nn.Module, placement: Placement, *, seed: int) -> Iterator[
         for p in frozen:
             p.requires_grad_(False)
         for (key, parent, attribute), (_, _, linear) in zip(places, originals, strict=True):
-            linears[key] = LowRankLinear(linear, placement.rank, placement.scale, generator)
+            linears[key] = LowRankLinear(linear, placement.rank, placement.scale, generator, (spared or {}).get(key))
             setattr(parent, attribute, linears[key])
         yield Adapter(placement, linears)
     finally:

@@ -9,13 +9,11 @@ is about is the router's to say, what the statement says is the module's. Called
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +23,7 @@ from tenure.model.progress import Progress
 from tenure.model.training import Schedule
 from tenure.modules.learner import check_directory, questions_of
 from tenure.modules.lora import Lesson, Pool, plain_settings, replay_of, reply_tokens, train_adapter
+from tenure.modules.neutral import common_directions, neutral_sequences
 from tenure.modules.objectives import Example, distributions
 from tenure.types import Candidate, Episode, Message
 
@@ -50,7 +49,8 @@ class DistilLora:
     schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=10, learning_rate=5e-3))
     hard: float = 1.0
     soft: float = 0.3
-    beta: float = 0.05
+    beta: float = 0.0
+    spared: float = 0.7
     num_questions: int = 4
     num_neutral: int = 1
     num_texts: int = 4
@@ -75,14 +75,16 @@ class DistilLora:
         check_directory(directory)
         questions = questions_of(episodes)
         settings = plain_settings(self)
+        placement = self._placed(model)
         lesson = Lesson(
             pools=(
                 Pool(self._question_examples(model, self._studied(questions, seed)), self.num_questions),
                 Pool(self._neutral_examples(model, questions, seed), self.num_neutral),
             ),
-            placement=self._placed(model),
+            placement=placement,
             schedule=self.schedule,
             tree_tokens=self.tree_tokens,
+            spared=common_directions(model, placement, self.spared) if self.spared else None,
         )
         return train_adapter(
             model,
@@ -168,22 +170,3 @@ def shortened(episode: Episode, share: float, rng: random.Random) -> Episode | N
         return None
     last = replace(episode.messages[-1], content=" ".join(kept))
     return replace(episode, id=f"{episode.id}#short", messages=(*episode.messages[:-1], last))
-
-
-def neutral_sequences(model: LanguageModel, *, max_tokens: int = 96) -> dict[str, tuple[tuple[int, ...], int]]:
-    """{id: (tokens, start)} of the package's own neutral prompts and texts (`neutral.jsonl`), cut at `max_tokens`.
-
-    The texts are fixed; what the student must keep on them is the distribution of whatever base is given.
-    """
-    sequences = {}
-    lines = resources.files("tenure.modules").joinpath("neutral.jsonl").read_text("utf8").splitlines()
-    for entry in map(json.loads, lines):
-        if "text" in entry:
-            tokens = tuple(model.chat.encode_text(entry["text"], begin=True))[:max_tokens]
-            start = min(4, len(tokens) - 1)
-        else:
-            whole, start = reply_tokens(model, (Message("user", entry["prompt"]),), entry["reply"])
-            tokens = whole[:max_tokens] if entry["ended"] else whole[:-1][:max_tokens]
-        if 0 < start < len(tokens) <= model.max_context_tokens:
-            sequences[f"neutral:{entry['id']}"] = (tokens, start)
-    return sequences

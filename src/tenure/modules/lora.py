@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tenure.errors import LearnError
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted
@@ -35,12 +37,13 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Everything one adapter is trained on and how."""
+    """Everything one adapter is trained on and how. `spared`: directions of inputs that it must not read."""
 
     pools: tuple[Pool, ...]
     placement: Placement
     schedule: Schedule
     tree_tokens: int = 512
+    spared: Mapping[str, Tensor] | None = None
 
     def examples(self) -> dict[str, Example]:
         """All examples by id."""
@@ -109,7 +112,7 @@ def train_adapter(
         if unknown:
             raise LearnError(f"the steps to replay name {sorted(unknown)[0]}, which is not among the episodes given")
     told = progress or silent
-    with adapted(model.network, lesson.placement, seed=seed) as adapter:
+    with adapted(model.network, lesson.placement, seed=seed, spared=lesson.spared) as adapter:
         body = FrozenBelow(model.network, lesson.placement.first_layer)
         body.remember([e.tokens for e in examples.values()], max_tokens=REMEMBER_TOKENS)
         run: Run = train(
