@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tenure.config import EngineConfig
 from tenure.errors import BrokenModel, LearnError
@@ -19,7 +20,7 @@ from tenure.model.training import Schedule
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import read_detector
 from tenure.modules.keys import KeySpace
-from tenure.modules.match_lesson import day_requests, lesson_pairs, renamed, teach_matching
+from tenure.modules.match_lesson import calibrate, day_requests, lesson_pairs, renamed, teach_matching
 from tenure.modules.near_misses import alike
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation
@@ -51,16 +52,16 @@ def taught(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     directory = tmp_path_factory.mktemp("matching") / "matching"
     pairs = lesson_pairs(model, FACTS, ["What is rain?"], seed=0)
     assert {pair.answers for pair in pairs} == {True, False}
-    shares = teach_matching(
+    teach_matching(
         model,
         pairs,
-        day_requests(model, FACTS),
         directory,
         placement=Placement(rank=4, alpha=8.0, last_layer=LAYER - 1),
         schedule=Schedule(num_steps=120, learning_rate=1e-2),
         layer=LAYER,
     )
-    assert shares[0] > shares[1]
+    shares = calibrate(Engine(model, EngineConfig()), model.chat, day_requests(model.chat, FACTS), directory)
+    assert shares[0] > shares[1] and CrossEncoder.load(directory).threshold != 0
     return directory
 
 
@@ -90,9 +91,12 @@ def test_teaching_goes_on_from_what_was_taught(model: LanguageModel, taught: Pat
     started = CrossEncoder.load(taught)
     lesson = {"placement": Placement(rank=4, alpha=8.0, last_layer=LAYER - 1), "layer": LAYER}
     still = Schedule(num_steps=1, learning_rate=1e-9)
-    teach_matching(model, pairs, day_requests(model, FACTS), tmp_path / "on", schedule=still, start=started, **lesson)
+    teach_matching(model, pairs, tmp_path / "on", schedule=still, start=started, **lesson)
     went_on = CrossEncoder.load(tmp_path / "on")
-    assert all(torch.allclose(went_on.head[key], started.head[key], atol=1e-4) for key in started.head)
+    assert all(torch.allclose(went_on.head[k], started.head[k], atol=1e-4) for k in started.head if k != "threshold")
+    before, after = (load_file(path / "adapter_model.safetensors") for path in (taught, tmp_path / "on"))
+    assert all(torch.allclose(after[key], before[key], atol=1e-4) for key in before)
+    assert float(max(tensor.abs().max() for tensor in before.values())) > 0.01
 
 
 def test_it_tells_questions_from_near_misses_as_it_was_taught(

@@ -156,7 +156,18 @@ def test_what_was_corrected_goes_and_is_asked_for_no_more(runtime: Runtime) -> N
     second = registry.put(assemble(registry.version(first), remove=outdated))
     registry.set_lineage(second, parent=first, source_ids=[], candidates={})
     (retention,) = [s for s in suites_for(house, second) if s.name == "retention"]
-    assert [item.family for item in retention.items] == ["src_0", "src_2"]
+    assert sorted(item.family for item in retention.items) == ["src_0", "src_2"]
+
+
+def test_what_was_learned_from_an_erased_turn_goes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(runtime)
+    settings = settings_of(runtime)
+    version = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings)).version
+    house = runtime.house()
+    modules = [m.digest for m in house.store.registry.version(version).modules]
+    assert outdated_modules(house, version, Curated((), ())) == frozenset()
+    monkeypatch.setattr(type(house.store.ledger), "erased", lambda _: frozenset({"turn_2", "turn_7"}))
+    assert outdated_modules(house, version, Curated((), ())) == {modules[2]}
 
 
 def test_a_night_killed_while_learning_keeps_the_modules_that_were_done(

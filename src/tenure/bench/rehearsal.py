@@ -1,8 +1,7 @@
 """bench-rehearsal: the loop on two worlds that developers may read, hand-written and harder than the exam's.
 
-Whoever works on self-study, the router or a learner measures here and never opens the exam (`bench/worlds`). Their
-statements and questions also set the router's threshold (`modules/calibration.jsonl`), so its rates are a little
-flattered; nothing is trained on them. Seed 0 is the museum, seed 1 the household.
+Whoever works on self-study, the router or a learner measures here and never opens the exam (`bench/worlds`). Nothing is
+trained on these worlds, and no threshold is set by them. Seed 0 is the museum, seed 1 the household.
 """
 
 from __future__ import annotations

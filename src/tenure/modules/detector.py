@@ -237,7 +237,11 @@ def _threshold(scores_N: Tensor, examples: Sequence[Example]) -> float:
     """
     about = torch.tensor([e.about for e in examples])
     written = torch.tensor([e.written for e in examples])
-    positives, negatives = scores_N[about & written], scores_N[~about & written]
+    return cheapest_threshold(scores_N[about & written], scores_N[~about & written])
+
+
+def cheapest_threshold(positives: Tensor, negatives: Tensor) -> float:
+    """The log-odds at which missed questions and wrong activations cost least, as shares of what is allowed of each."""
     best, best_cost = 0.0, float("inf")
     for candidate in torch.cat([positives, negatives]).sort().values.tolist():
         false = float((negatives >= candidate).float().mean())

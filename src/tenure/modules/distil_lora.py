@@ -1,10 +1,10 @@
 """The learner `distil-lora`: a small LoRA module a statement, taught by the frozen base with the source in its context.
 
 The student sees the question alone. Its target is the checked reply, as cross entropy and as the teacher's distribution
-over that reply (context distillation; Snell, Klein, Zhong 2022); on neutral prompts its target is the base's own
-distribution. A module of its own for each statement has nothing to confuse it with: which statement a question
-is about is the router's to say, what the statement says is the module's. Called by the night through
-`weights.learners`.
+over that reply (context distillation; Snell, Klein, Zhong 2022). It can't read the directions in which ordinary inputs
+lie (`neutral.common_directions`), so what it learned stays with what it learned it from. A module of its own for each
+statement has nothing to confuse it with: which statement a question is about is the router's to say, what the statement
+says is the module's. Called by the night through `weights.learners`.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ ECHO_DROPOUT = 0.08  # even names go missing now and then: people ask about them
 
 @dataclass(frozen=True, slots=True)
 class DistilLora:
-    """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies, `beta` the divergence on neutral texts.
+    """Knobs: `hard` and `soft` weigh cross entropy and distillation on replies.
 
-    A step takes `num_questions` and `num_neutral` examples; the neutral ones are drawn from `num_texts` for a module,
-    each cut at `neutral_tokens`. `num_kept` entries of each distribution of the base are remembered. Each question is
-    also studied with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it
-    names. The lowest `lower_share` of the layers stay as they are: what passes through them is computed only once.
+    A step takes `num_questions` examples. `spared` of the energy of ordinary inputs is out of the module's reach (0: it
+    reads everything). `num_kept` entries of each distribution of the base are remembered. Each question is also studied
+    with words left out (`word_dropout`, see `shortened`), so that its form matters less than what it names. The lowest
+    `lower_share` of the layers stay as they are: what passes through them is computed only once. With `beta` the
+    divergence from the base on neutral texts counts too: `num_neutral` a step of the `num_texts` that are drawn for a
+    module, each cut at `neutral_tokens`.
     """
 
     by_statement: ClassVar[bool] = True
 
     placement: Placement = field(default_factory=lambda: Placement(rank=4, alpha=8.0))
     lower_share: float = 0.5
-    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=10, learning_rate=5e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=14, learning_rate=5e-3))
     hard: float = 1.0
     soft: float = 0.3
     beta: float = 0.0
@@ -58,6 +60,11 @@ class DistilLora:
     neutral_tokens: int = 40
     word_dropout: float = 0.3
     tree_tokens: int = 512
+
+    def prepare(self, model: LanguageModel) -> None:
+        """Find the directions of ordinary inputs, a matter of seconds."""
+        if self.spared:
+            common_directions(model, self._placed(model), self.spared)
 
     def learn(
         self,

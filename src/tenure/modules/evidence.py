@@ -22,7 +22,7 @@ from tenure.model.engine import Engine
 from tenure.modules.near_misses import names_of, numbers_of
 from tenure.types import Message
 
-MAX_CHARACTERS = 600  # of what was said last: routing costs the same however long a request is
+FIRST_CHARACTERS, LAST_CHARACTERS = 150, 250  # read of a long message: routing costs the same however long one is
 NUM_LEXICAL = 8
 NUM_READ = 3  # statements that are read beside a request: the nearest by words,
 NUM_READ_BY_KEYS = 2  # and by keys,
@@ -81,13 +81,18 @@ def _name_terms(text: str) -> list[str]:
 
 
 def said(messages: Sequence[Message]) -> tuple[str, str]:
-    """(what was said before, the user's last message), cut to the last `MAX_CHARACTERS`; tools and systems left out."""
+    """(what was said before, the user's last message), each without its middle if long; tools and systems left out."""
     spoken = [message for message in messages if message.role in ("user", "assistant") and message.content]
     if not spoken:
         return "", ""
-    last = spoken[-1].content[-MAX_CHARACTERS:]
-    before = "\n".join(message.content for message in spoken[:-1])[-MAX_CHARACTERS:]
-    return before, last
+    return _ends("\n".join(message.content for message in spoken[:-1])), _ends(spoken[-1].content)
+
+
+def _ends(text: str) -> str:
+    """Beginning and end of a text: what is asked stands before or behind what was pasted."""
+    if len(text) <= FIRST_CHARACTERS + LAST_CHARACTERS:
+        return text
+    return f"{text[:FIRST_CHARACTERS]} … {text[-LAST_CHARACTERS:]}"
 
 
 def match_of(chat: ChatFormat, known: Sequence[Knowledge], messages: Sequence[Message]) -> Match:

@@ -21,6 +21,10 @@ class Learner(Protocol):
 
     by_statement: ClassVar[bool]
 
+    def prepare(self, model: LanguageModel) -> None:
+        """Compute what every artefact for this network needs, ahead of many short calls of `learn`; may do nothing."""
+        ...
+
     def learn(
         self,
         model: LanguageModel,

@@ -3,8 +3,8 @@
 Positives are the questions of each written fact; negatives its near-misses, the same questions beside one of the likest
 other statements of their world, and neutral prompts. Names are exchanged too (`renamed`): on one side only, the
 question is about somebody else; on both, it is answered as before, so that no name means anything by itself. The
-threshold lets `MAX_FALSE` of the near-misses of worlds kept apart (`calibration.jsonl`) through, each put beside the
-statements that its words lead to, as it will be by day. Called by `teaching`.
+threshold is the cheapest on worlds kept apart (`calibration.jsonl`), each conversation put beside the statements that
+its words lead to, as it will be by day. Called by `teaching`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from tenure.model.chat import ChatFormat
+from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, only_layers
 from tenure.model.token_tree import token_tree
 from tenure.model.training import Batch, Schedule, Told, train
 from tenure.modules.cross_encoder import CrossEncoder, head_scores, save_head, words_of
+from tenure.modules.detector import cheapest_threshold
 from tenure.modules.evidence import NUM_LEXICAL, NUM_READ, knowledge_of, matches_of, reading_of
 from tenure.modules.near_misses import alike, names_of, numbers_of, other_number
 from tenure.modules.objectives import FrozenBelow
@@ -34,8 +37,8 @@ OTHER_SHARE = 0.6  # of the conversations are put beside another statement too
 STRANGE_SHARE = 0.6  # of those that name what the statement names are asked about a stranger too,
 BOTH_SHARE = 0.3  # or have the name exchanged on both sides,
 TOLD_SHARE = 0.3  # or in the statement alone
+AGAIN_SHARE = 0.35  # of the pairs of facts taught before
 PAIRS_PER_STEP = 48
-MAX_FALSE = 0.03  # of the hardest near-misses that we know how to write
 RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
 
 
@@ -50,16 +53,21 @@ class Pair:
     answers: bool
 
 
-def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Sequence[str], seed: int) -> list[Pair]:
-    """Everything to be told apart."""
+def lesson_pairs(
+    model: LanguageModel, facts: Sequence[WrittenFact], neutral: Sequence[str], seed: int, num_known: int = 0
+) -> list[Pair]:
+    """Everything to be told apart; of the first `num_known` facts, which were taught before, only some once more."""
     rng = random.Random(seed)
     pairs: list[Pair] = []
+    known_facts = {fact.statement for fact in facts[:num_known]}
     for world in worlds_of(facts):
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for i, fact in enumerate(world):
             others = known[:i] + known[i + 1 :]
             for about, conversations in ((True, fact.about), (False, fact.near)):
                 for asked in map(conversation, conversations):
+                    if fact.statement in known_facts and rng.random() >= AGAIN_SHARE:
+                        continue
                     pairs.append(_pair(model, len(pairs), fact.statement, asked, about))
                     if about and others and rng.random() < OTHER_SHARE:
                         other = rng.choice(matches_of(model.chat, others, asked, NUM_READ))
@@ -107,22 +115,20 @@ def _exchange(name: str, new: str) -> Callable[[str], str]:
 class DayRequest:
     """A conversation beside the statements that its words lead to, and whether one of its world answers it."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[tuple[str, tuple[Message, ...]], ...]
     about: bool
 
 
-def day_requests(model: LanguageModel, facts: Sequence[WrittenFact]) -> list[DayRequest]:
+def day_requests(chat: ChatFormat, facts: Sequence[WrittenFact]) -> list[DayRequest]:
     """Questions and near-misses of each world, as the router will read them."""
     requests: list[DayRequest] = []
     for world in worlds_of(facts):
-        known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
+        known = [knowledge_of(chat, fact.statement, ()) for fact in world]
         for fact in world:
             for about, conversations in ((True, fact.about), (False, fact.near)):
                 for asked in map(conversation, conversations):
-                    found = [known[m.index].statement for m in matches_of(model.chat, known, asked, NUM_READ)]
-                    first = NUM_READ * len(requests)
-                    pairs = (_pair(model, first + i, s, asked, s == fact.statement) for i, s in enumerate(found))
-                    requests.append(DayRequest(tuple(pairs), about))
+                    found = [known[m.index].statement for m in matches_of(chat, known, asked, NUM_READ)]
+                    requests.append(DayRequest(tuple((statement, asked) for statement in found), about))
     return requests
 
 
@@ -151,20 +157,10 @@ class _Reader:
         last_NC = self._body.hidden(tree, sequences)[[nodes[-1] for nodes in tree.nodes]]
         return head_scores(self.head, last_NC, torch.tensor([pair.lexical for pair in pairs]))
 
-    @torch.no_grad()
-    def all_scores(self, pairs: Sequence[Pair]) -> Tensor:
-        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
-        scores_N = torch.zeros(len(pairs))
-        for start in range(0, len(order), PAIRS_PER_STEP):
-            here = order[start : start + PAIRS_PER_STEP]
-            scores_N[here] = self.scores([pairs[i] for i in here])
-        return scores_N
-
 
 def teach_matching(
     model: LanguageModel,
     pairs: Sequence[Pair],
-    calibration: Sequence[DayRequest],
     directory: Path,
     *,
     placement: Placement,
@@ -173,10 +169,10 @@ def teach_matching(
     seed: int = 0,
     told: Told | None = None,
     start: CrossEncoder | None = None,
-) -> tuple[float, float]:
+) -> None:
     """Train adapter and head, from `start` (of the same placement and layer) where given, and write them.
 
-    Returns the shares of calibration questions recognised and of near-misses fired on.
+    The threshold is even odds until `calibrate` sets it.
     """
     by_id = {pair.id: pair for pair in pairs}
     reader = _Reader(model, start.head if start else None)
@@ -196,20 +192,27 @@ def teach_matching(
             adapter.load(start.directory)
         parameters = [*adapter.parameters(), *reader.head.values()]
         train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
-        scores = iter(reader.all_scores([pair for request in calibration for pair in request.pairs]).tolist())
-        scores_N = torch.tensor([max(next(scores) for _ in request.pairs) for request in calibration])
         adapter.save(directory, base_name=model.name)
-    answers_N = torch.tensor([request.about for request in calibration])
-    threshold = threshold_at(scores_N[~answers_N], MAX_FALSE)
-    save_head(directory, reader.head, layer=layer, threshold=threshold)
+    save_head(directory, reader.head, layer=layer, threshold=0.0)
+
+
+def calibrate(engine: Engine, chat: ChatFormat, requests: Sequence[DayRequest], directory: Path) -> tuple[float, float]:
+    """Set the threshold of a taught skill where missed questions and wrong activations among the requests cost least.
+
+    Returns the shares of their questions recognised and of their near-misses fired on.
+    """
+    encoder = CrossEncoder.load(directory)
+    engine.add_attachment(encoder.name, encoder.directory)
+    try:
+        scores = iter(encoder.scores(engine, chat, [pair for r in requests for pair in r.pairs]).tolist())
+    finally:
+        engine.drop_attachment(encoder.name)
+    scores_N = torch.tensor([max(next(scores) for _ in request.pairs) for request in requests])
+    about_N = torch.tensor([request.about for request in requests])
+    threshold = cheapest_threshold(scores_N[about_N], scores_N[~about_N])
+    save_head(directory, encoder.head, layer=encoder.layer, threshold=threshold)
     fires_N = scores_N >= threshold
-    return float(fires_N[answers_N].float().mean()), float(fires_N[~answers_N].float().mean())
-
-
-def threshold_at(negatives: Tensor, share: float) -> float:
-    """The log-odds that at most a share of the negatives reach."""
-    descending = negatives.sort(descending=True).values
-    return float(descending[int(share * len(descending))]) + 1e-4
+    return float(fires_N[about_N].float().mean()), float(fires_N[~about_N].float().mean())
 
 
 def _steps(pairs: Sequence[Pair], seed: int) -> Iterator[Batch]:

@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tenure.config import ModelConfig
+from tenure.config import EngineConfig, ModelConfig
 from tenure.model.catalog import resolve
+from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.lowrank import Placement, adapted, decoder_layers
 from tenure.model.training import Batch, Schedule, Told, train
 from tenure.modules.cross_encoder import CrossEncoder
-from tenure.modules.match_lesson import PAIRS_PER_STEP, day_requests, lesson_pairs, teach_matching
+from tenure.modules.match_lesson import PAIRS_PER_STEP, calibrate, day_requests, lesson_pairs, teach_matching
 from tenure.modules.objectives import Example, FrozenBelow, accumulate
 from tenure.modules.skills import (
     ASKING,
@@ -106,7 +107,7 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None) -> None:
+def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None, known: int) -> None:
     """Three times over the written facts, rank 8. Raises SystemExit when it is to go on from a taught skill."""
     if start is not None:
         raise SystemExit("asking is taught from the beginning only: leave --go-on out, or name --skills matching")
@@ -121,14 +122,13 @@ def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None) -> N
     )
 
 
-def teach_to_match(model: LanguageModel, directory: Path, start: Path | None) -> None:
+def teach_to_match(model: LanguageModel, directory: Path, start: Path | None, known: int) -> None:
     """Twice over all pairs, rank 8 on the lower layers; once where it goes on from a taught skill."""
     layer = max(1, round(LAYER_SHARE * len(decoder_layers(model.network))))
-    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=0)
-    known, false = teach_matching(
+    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=known, num_known=known)
+    teach_matching(
         model,
         pairs,
-        day_requests(model, written_facts("calibration.jsonl")),
         directory,
         placement=Placement(rank=8, alpha=16.0, last_layer=layer - 1),
         schedule=Schedule(
@@ -139,7 +139,14 @@ def teach_to_match(model: LanguageModel, directory: Path, start: Path | None) ->
         start=CrossEncoder.load(start) if start else None,
     )
     halve(directory)
-    _say(f"matching: recognises {known:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
+    set_threshold(model, directory)
+
+
+def set_threshold(model: LanguageModel, directory: Path) -> None:
+    """The threshold of matching, by the worlds kept apart (`calibration.jsonl`)."""
+    requests = day_requests(model.chat, written_facts("calibration.jsonl"))
+    right, false = calibrate(Engine(model, EngineConfig()), model.chat, requests, directory)
+    _say(f"matching: recognises {right:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
 
 
 LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match}
@@ -150,14 +157,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("tenure.modules.teaching", description="Teach a base its skills, once.")
     parser.add_argument("model", help="a known name, a local directory or a hub id")
     parser.add_argument("--skills", nargs="+", choices=LESSONS, default=list(LESSONS))
-    parser.add_argument("--go-on", action="store_true", help="go on from the skill that the base has")
+    parser.add_argument("--go-on", type=int, metavar="N", help="go on from the skill, which knows the first N facts")
+    parser.add_argument("--calibrate", action="store_true", help="only set the threshold of matching, which is taught")
     parser.add_argument("--into", type=Path, help="directory for the skills; the package's own by default")
     asked = parser.parse_args(arguments)
     directory = resolve(asked.model, Path(ModelConfig().cache).expanduser())
     model = load_language_model(directory, precision="auto")
+    if asked.calibrate:
+        set_threshold(model, (asked.into or SHIPPED / model.base[:16]) / MATCHING)
+        return
     for name in asked.skills:
         start = skill(name, model) if asked.go_on else None
-        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name, start)
+        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name, start, asked.go_on or 0)
 
 
 if __name__ == "__main__":

@@ -147,11 +147,13 @@ def learned_sources(house: House, digest: str) -> Iterator[str]:
 
 
 def outdated_modules(house: House, champion: str, curated: Curated) -> frozenset[str]:
-    """Modules of the champion all of whose statements were corrected since."""
+    """Modules of the champion all of whose statements were corrected since, or that learned from an erased turn."""
+    erased = house.store.ledger.erased()
     found = set()
     for artefact, part in learned_parts(house, champion):
         statements = statements_of(part["source_ids"])
-        if part["place"] == "module" and statements and statements <= curated.corrected:
+        corrected = bool(statements) and statements <= curated.corrected
+        if part["place"] == "module" and (corrected or erased & set(part["source_ids"])):
             found.add(artefact)
     return frozenset(found)
 
@@ -201,7 +203,9 @@ def learn(
     network = load_language_model(
         house.model.directory, precision=native_precision(), threads=house.config.model.threads
     )
-    ends = time.monotonic() + min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds)
+    started = time.monotonic()
+    learner.prepare(network)
+    ends = started + min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds)
     waiting = [lesson for lesson in lessons if lesson not in learned]
     quickest = 0.0
     while waiting:

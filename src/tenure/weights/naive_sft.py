@@ -35,6 +35,9 @@ class NaiveSft:
     num_questions: int = 12
     tree_tokens: int = 512
 
+    def prepare(self, model: LanguageModel) -> None:
+        """Nothing is needed."""
+
     def learn(
         self,
         model: LanguageModel,
