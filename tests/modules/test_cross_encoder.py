@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tenure.config import EngineConfig
 from tenure.errors import BrokenModel, LearnError
 from tenure.model.engine import Engine
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement
 from tenure.model.training import Schedule
 from tenure.modules.cross_encoder import CrossEncoder
@@ -39,12 +39,6 @@ FACTS = (
     ),
 )
 LAYER = 1
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import decoder_layers
 from tenure.model.training import Schedule
 from tenure.modules.distil_lora import DistilLora, shortened, teacher_messages
@@ -27,11 +26,6 @@ ASKED = Episode(
     source_ids=("t1",),
     scope=Scope("acme", "ann"),
 )
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_only_the_teacher_sees_the_source() -> None:

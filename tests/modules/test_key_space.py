@@ -9,16 +9,10 @@ import torch
 
 from tenure.config import EngineConfig
 from tenure.model.engine import Engine
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.modules.keys import KeySpace, nearest_by_keys
 from tenure.modules.skills import neutral_prompts
 from tenure.types import Message
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,13 @@ from peft import PeftModel
 from torch import nn
 
 from tenure.errors import LearnError
-from tenure.model.language_model import LanguageModel, load_language_model, parameter_digest
+from tenure.model.language_model import LanguageModel, parameter_digest
 from tenure.model.lowrank import LowRankLinear, Placement, adapted
 
 # transformers renames a property that PEFT still asks for.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 TOKENS = torch.tensor([[1, 20, 30, 40, 50, 60, 2]])
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_gradients_are_those_of_the_formula() -> None:

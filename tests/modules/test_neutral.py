@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, linears_of
 from tenure.modules.neutral import common_directions, neutral_sequences
 
 PLACEMENT = Placement(rank=2)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_neutral_prompts_come_with_the_package(model: LanguageModel) -> None:

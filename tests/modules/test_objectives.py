@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted
 from tenure.modules.objectives import Example, FrozenBelow, accumulate, distributions, divergence, example_losses
 
 TOKENS = (1, 20, 30, 40, 50, 60, 2)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_hard_loss_is_the_cross_entropy_of_the_targets(model: LanguageModel) -> None:

@@ -11,7 +11,7 @@ import torch
 from tenure.config import EngineConfig
 from tenure.errors import BrokenModel, LearnError
 from tenure.model.engine import Engine
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.modules.detector import Detector, fit_detector
 from tenure.modules.evidence import evidence_of, knowledge_of, match_of, said
 from tenure.modules.router import Router
@@ -47,12 +47,6 @@ def episodes() -> list[Episode]:
         Episode(f"n{j}", ask(text), "", "", ("src_0", "turn_0"), ANN, kind="near_miss") for j, text in enumerate(NEAR)
     ]
     return found
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.token_tree import in_batches, token_tree
 from tenure.modules.objectives import FrozenBelow
 
 SEQUENCES = [(1, 5, 6, 7, 8), (1, 5, 6, 9), (1, 5, 6, 7, 8, 4, 2), (3, 3, 3)]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_shared_beginnings_are_one_branch() -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 
-import pytest
-
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.model.requests import Completion, GenerationRequest, ScoreRequest, ScoreResult
 from tenure.modules.skills import ASKING, conversation
 from tenure.sleep.asking import NUM_KEPT, NUM_WAVES, TRIES_PER_WAVE, people_ask
@@ -50,11 +47,6 @@ class Writer:
             pairs = zip(near, request.continuations, strict=True)
             results.append(ScoreResult(tuple(-len(c) * (1.0 if n else 3.0) for n, c in pairs)))
         return results
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 def test_what_is_written_is_parsed_and_kept_once_if_the_statement_makes_it_likelier(model: LanguageModel) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import torch
 
 from tenure.config import EngineConfig
 from tenure.model.engine import Engine
-from tenure.model.language_model import LanguageModel, load_language_model
+from tenure.model.language_model import LanguageModel
 from tenure.sleep.checking import answer_margins, kinds_of, relevances
 from tenure.sleep.curation import Source, source_id
 from tenure.sleep.questions import KINDS
@@ -26,12 +23,6 @@ TOLD = (
 
 def source(text: str, number: int) -> Source:
     return Source(source_id(ANN, text), text, ANN, (f"turn_{number}",), 0.7, float(number))
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,6 @@ EPISODES = (
 )
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model_directory: Path) -> LanguageModel:
-    torch.set_num_threads(1)
-    return load_language_model(tiny_model_directory, precision="fp32", threads=1)
-
-
 def learner_named(name: str) -> Any:
     return replace(LEARNERS[name](), **QUICK, **QUICK_BY_NAME[name])
 
