@@ -93,8 +93,9 @@ class LowRankLinear(nn.Module):
         self.spared_IK = spared_IK
         bound = 1 / math.sqrt(linear.in_features)  # kaiming_uniform with a = sqrt(5), as PEFT does
         a_RI = torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator)
-        self.a_RI = nn.Parameter(a_RI)
-        self.b_OR = nn.Parameter(torch.zeros(linear.out_features, rank))
+        device = linear.weight.device
+        self.a_RI = nn.Parameter(a_RI.to(device))  # drawn on the CPU, so that a seed means the same on all devices
+        self.b_OR = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
 
     def a(self) -> Tensor:
         """[R, I] the factor that is applied and saved: `a_RI` outside the spared directions."""

@@ -35,8 +35,8 @@ class TokenTree:
     places_N: Tensor
 
 
-def token_tree(sequences: Sequence[Sequence[int]]) -> TokenTree:
-    """Merge sequences by their common beginnings."""
+def token_tree(sequences: Sequence[Sequence[int]], device: torch.device | None = None) -> TokenTree:
+    """Merge sequences by their common beginnings; the tensors lie on `device`, the network's."""
     children: dict[tuple[int, int], int] = {}
     tokens: list[int] = []
     depths: list[int] = []
@@ -54,8 +54,11 @@ def token_tree(sequences: Sequence[Sequence[int]]) -> TokenTree:
             path.append(node)
             parent = node
         nodes.append(tuple(path))
-    padded = torch.tensor([[*path, *[path[-1]] * (longest - len(path))] for path in nodes])
-    return TokenTree(torch.tensor(tokens), torch.tensor(depths), tuple(nodes), padded, torch.tensor(places))
+    padded = [[*path, *[path[-1]] * (longest - len(path))] for path in nodes]
+    tokens_N, depths_N, padded_SL, places_N = (
+        torch.tensor(numbers, device=device) for numbers in (tokens, depths, padded, places)
+    )
+    return TokenTree(tokens_N, depths_N, tuple(nodes), padded_SL, places_N)
 
 
 class _Paths(torch.autograd.Function):
@@ -69,7 +72,7 @@ class _Paths(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         g_SLC = gradients[0]
-        summed_NC = torch.zeros(ctx.num_nodes, g_SLC.shape[-1], dtype=torch.float32)
+        summed_NC = torch.zeros(ctx.num_nodes, g_SLC.shape[-1], dtype=torch.float32, device=g_SLC.device)
         summed_NC.index_add_(0, ctx.paths_SL.reshape(-1), g_SLC.reshape(-1, g_SLC.shape[-1]).float())
         return summed_NC.to(g_SLC.dtype), None
 
@@ -106,7 +109,7 @@ def _causal_attention(query_SHLD: Tensor, key_SGLD: Tensor, value_SGLD: Tensor) 
     # The query heads that share a key head stand below one another, so that keys need no copies.
     query_SGMD = query_SHLD.reshape(num_sequences, key_SGLD.shape[1], -1, query_SHLD.shape[-1])
     scores_SGML = query_SGMD @ key_SGLD.transpose(-1, -2)
-    hidden_LL = torch.ones(length, length, dtype=torch.bool).triu(1)
+    hidden_LL = torch.ones(length, length, dtype=torch.bool, device=query_SHLD.device).triu(1)
     hidden_ML = hidden_LL.repeat(num_heads // key_SGLD.shape[1], 1)
     weights_SGML = torch.softmax(scores_SGML.masked_fill(hidden_ML, float("-inf")), dim=-1)
     return (weights_SGML @ value_SGLD).view(num_sequences, num_heads, length, -1)

@@ -75,4 +75,4 @@ def head_scores(head: Mapping[str, Tensor], last_NC: Tensor, lexical_NE: Tensor)
 def save_head(directory: Path, head: Mapping[str, Tensor], *, layer: int, threshold: float) -> None:
     """Write the head beside its adapter."""
     numbers = {"layer": torch.tensor(layer), "threshold": torch.tensor(threshold)}
-    save_file({key: value.detach().contiguous() for key, value in {**head, **numbers}.items()}, directory / HEAD)
+    save_file({key: value.detach().cpu().contiguous() for key, value in {**head, **numbers}.items()}, directory / HEAD)

@@ -20,9 +20,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tenure.errors import LearnError
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
+from tenure.modules.bi_encoder import BiEncoder
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.evidence import NUM_LEXICAL, Knowledge, evidence_of, knowledge_of, match_of
-from tenure.modules.keys import KeySpace
 from tenure.modules.near_misses import names_of, neighbour
 from tenure.modules.skills import WORLD_SIZE, conversation, neutral_prompts, written_facts
 from tenure.types import Episode, Message
@@ -84,27 +84,19 @@ def read_detector(
     episodes: Sequence[Episode],
     *,
     encoder: CrossEncoder,
-    space: KeySpace,
+    finder: BiEncoder | None,
 ) -> Detector:
     """The detector of statements that a cross-encoder reads; nothing is fitted. `modules`: {source id: module digest}.
 
     Raises LearnError when no episode has a source.
     """
     known = _own_knowledge(chat, modules, episodes)
-    asked = {source: [e.messages for e in _asked(episodes) if e.source_ids[0] == source] for source in known}
-    keyed = tuple(
-        replace(
-            knowledge,
-            keys_KC=torch.cat(
-                [
-                    space.places_of_texts(engine, chat, [knowledge.statement]),
-                    space.places(engine, chat, asked[source][:MAX_KEYS]),
-                ]
-            ).half(),
-        )
-        for source, knowledge in known.items()
-    )
-    return Detector(encoder.layer, encoder.threshold, MIN_OVERLAP, keyed, {})
+    if finder is not None:
+        for source, knowledge in known.items():
+            asked = [e.messages for e in _asked(episodes) if e.source_ids[0] == source][:MAX_KEYS]
+            places = finder.places_of_texts(engine, chat, [knowledge.statement]), finder.places(engine, chat, asked)
+            known[source] = replace(knowledge, keys_KC=torch.cat(places).half())
+    return Detector(encoder.layer, encoder.threshold, MIN_OVERLAP, tuple(known.values()), {})
 
 
 def fit_detector(

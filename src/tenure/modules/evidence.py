@@ -24,9 +24,9 @@ from tenure.types import Message
 
 FIRST_CHARACTERS, LAST_CHARACTERS = 150, 250  # read of a long message: routing costs the same however long one is
 NUM_LEXICAL = 8
-NUM_READ = 3  # statements that are read beside a request: the nearest by words,
-NUM_READ_BY_KEYS = 2  # and by keys,
-MIN_NEARNESS = 0.2  # where the cosine to a key is at least this
+NUM_READ = 1  # statements that are read beside a request: the nearest by words,
+NUM_READ_BY_KEYS = 3  # and by keys,
+MIN_NEARNESS = 0.15  # where the cosine to a key is at least this
 _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 
 
@@ -35,7 +35,7 @@ class Knowledge:
     """What one statement looks like in words: its terms and those of the questions asked about it, {stem: rarity}.
 
     `module` is the digest of the module that learned it ("" while there is none). `keys_KC` are the places of the
-    statement and its questions in a `KeySpace`, float16.
+    statement and its questions by a `BiEncoder`, float16.
     """
 
     statement: str

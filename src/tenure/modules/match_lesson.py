@@ -2,16 +2,15 @@
 
 Positives are the questions of each written fact; negatives its near-misses, the same questions beside one of the likest
 other statements of their world, and neutral prompts. Names are exchanged too (`renamed`): on one side only, the
-question is about somebody else; on both, it is answered as before, so that no name means anything by itself. The
-threshold is the cheapest on worlds kept apart (`calibration.jsonl`), each conversation put beside the statements that
-its words lead to, as it will be by day. Called by `teaching`.
+question is about somebody else; on both, it is answered as before, so that no name means anything by itself. Called
+by `teaching`; `calibration` sets the threshold.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tenure.model.chat import ChatFormat
-from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, only_layers
-from tenure.model.token_tree import token_tree
 from tenure.model.training import Batch, Schedule, Told, train
-from tenure.modules.cross_encoder import CrossEncoder, head_scores, save_head, words_of
-from tenure.modules.detector import cheapest_threshold
-from tenure.modules.evidence import NUM_LEXICAL, NUM_READ, knowledge_of, matches_of, reading_of
+from tenure.modules.cross_encoder import head_scores, save_head, words_of
+from tenure.modules.evidence import NUM_LEXICAL, knowledge_of, matches_of, reading_of
 from tenure.modules.near_misses import alike, names_of, numbers_of, other_number
 from tenure.modules.objectives import FrozenBelow
 from tenure.modules.skills import WrittenFact, conversation, worlds_of
 from tenure.types import Message
 
-OTHER_SHARE = 0.6  # of the conversations are put beside another statement too
+OTHER_SHARE = 0.6  # of the conversations are put beside another statement too, one of
+NUM_LIKELIEST = 3  # the nearest by words;
 STRANGE_SHARE = 0.6  # of those that name what the statement names are asked about a stranger too,
 BOTH_SHARE = 0.3  # or have the name exchanged on both sides,
 TOLD_SHARE = 0.3  # or in the statement alone
-AGAIN_SHARE = 0.35  # of the pairs of facts taught before
-PAIRS_PER_STEP = 48
+PAIRS_PER_STEP = 96
 RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
 
 
@@ -53,24 +48,19 @@ class Pair:
     answers: bool
 
 
-def lesson_pairs(
-    model: LanguageModel, facts: Sequence[WrittenFact], neutral: Sequence[str], seed: int, num_known: int = 0
-) -> list[Pair]:
-    """Everything to be told apart; of the first `num_known` facts, which were taught before, only some once more."""
+def lesson_pairs(model: LanguageModel, facts: Sequence[WrittenFact], neutral: Sequence[str], seed: int) -> list[Pair]:
+    """Everything to be told apart."""
     rng = random.Random(seed)
     pairs: list[Pair] = []
-    known_facts = {fact.statement for fact in facts[:num_known]}
     for world in worlds_of(facts):
         known = [knowledge_of(model.chat, fact.statement, ()) for fact in world]
         for i, fact in enumerate(world):
             others = known[:i] + known[i + 1 :]
             for about, conversations in ((True, fact.about), (False, fact.near)):
                 for asked in map(conversation, conversations):
-                    if fact.statement in known_facts and rng.random() >= AGAIN_SHARE:
-                        continue
                     pairs.append(_pair(model, len(pairs), fact.statement, asked, about))
                     if about and others and rng.random() < OTHER_SHARE:
-                        other = rng.choice(matches_of(model.chat, others, asked, NUM_READ))
+                        other = rng.choice(matches_of(model.chat, others, asked, NUM_LIKELIEST))
                         pairs.append(_pair(model, len(pairs), others[other.index].statement, asked, False))
             for statement, asked, about in renamed(fact, rng):
                 pairs.append(_pair(model, len(pairs), statement, asked, about))
@@ -111,27 +101,6 @@ def _exchange(name: str, new: str) -> Callable[[str], str]:
     return lambda text: pattern.sub(lambda match: counterparts[match.group()], text)
 
 
-@dataclass(frozen=True, slots=True)
-class DayRequest:
-    """A conversation beside the statements that its words lead to, and whether one of its world answers it."""
-
-    pairs: tuple[tuple[str, tuple[Message, ...]], ...]
-    about: bool
-
-
-def day_requests(chat: ChatFormat, facts: Sequence[WrittenFact]) -> list[DayRequest]:
-    """Questions and near-misses of each world, as the router will read them."""
-    requests: list[DayRequest] = []
-    for world in worlds_of(facts):
-        known = [knowledge_of(chat, fact.statement, ()) for fact in world]
-        for fact in world:
-            for about, conversations in ((True, fact.about), (False, fact.near)):
-                for asked in map(conversation, conversations):
-                    found = [known[m.index].statement for m in matches_of(chat, known, asked, NUM_READ)]
-                    requests.append(DayRequest(tuple((statement, asked) for statement in found), about))
-    return requests
-
-
 def _pair(model: LanguageModel, number: int, statement: str, messages: Sequence[Message], answers: bool) -> Pair:
     tokens, _ = reading_of(model.chat, statement, messages)
     return Pair(f"pair {number}", statement, tokens, words_of(model.chat, statement, messages), answers)
@@ -140,22 +109,23 @@ def _pair(model: LanguageModel, number: int, statement: str, messages: Sequence[
 class _Reader:
     """The base's lower layers, an adapter on them, and the head."""
 
-    def __init__(self, model: LanguageModel, head: Mapping[str, Tensor] | None) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         width = int(model.network.config.get_text_config().hidden_size)
-        start = head or {
+        start = {
             "norm_weight": torch.ones(width),
             "norm_bias": torch.zeros(width),
             "weight": torch.zeros(width + NUM_LEXICAL),
             "bias": torch.zeros(()),
         }
-        self.head = {key: nn.Parameter(start[key].float()) for key in ("norm_weight", "norm_bias", "weight", "bias")}
+        self._device = model.network.device
+        self.head = {key: nn.Parameter(tensor.to(self._device)) for key, tensor in start.items()}
         self._body = FrozenBelow(model.network, 0)
 
     def scores(self, pairs: Sequence[Pair]) -> Tensor:
         sequences = [pair.tokens for pair in pairs]
-        tree = token_tree(sequences)
+        tree = self._body.tree(sequences)
         last_NC = self._body.hidden(tree, sequences)[[nodes[-1] for nodes in tree.nodes]]
-        return head_scores(self.head, last_NC, torch.tensor([pair.lexical for pair in pairs]))
+        return head_scores(self.head, last_NC, torch.tensor([pair.lexical for pair in pairs], device=self._device))
 
 
 def teach_matching(
@@ -168,18 +138,17 @@ def teach_matching(
     layer: int,
     seed: int = 0,
     told: Told | None = None,
-    start: CrossEncoder | None = None,
 ) -> None:
-    """Train adapter and head, from `start` (of the same placement and layer) where given, and write them.
+    """Train adapter and head and write them.
 
     The threshold is even odds until `calibrate` sets it.
     """
     by_id = {pair.id: pair for pair in pairs}
-    reader = _Reader(model, start.head if start else None)
+    reader = _Reader(model)
 
     def gradients(batch: Batch) -> float:
         chosen = [by_id[i] for i in batch]
-        wanted_N = torch.tensor([float(pair.answers) for pair in chosen])
+        wanted_N = torch.tensor([float(pair.answers) for pair in chosen], device=model.network.device)
         loss = binary_cross_entropy_with_logits(reader.scores(chosen), wanted_N)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
@@ -188,31 +157,10 @@ def teach_matching(
         only_layers(model.network, range(layer), with_norm=False),
         adapted(model.network, placement, seed=seed) as adapter,
     ):
-        if start is not None:
-            adapter.load(start.directory)
         parameters = [*adapter.parameters(), *reader.head.values()]
         train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
         adapter.save(directory, base_name=model.name)
     save_head(directory, reader.head, layer=layer, threshold=0.0)
-
-
-def calibrate(engine: Engine, chat: ChatFormat, requests: Sequence[DayRequest], directory: Path) -> tuple[float, float]:
-    """Set the threshold of a taught skill where missed questions and wrong activations among the requests cost least.
-
-    Returns the shares of their questions recognised and of their near-misses fired on.
-    """
-    encoder = CrossEncoder.load(directory)
-    engine.add_attachment(encoder.name, encoder.directory)
-    try:
-        scores = iter(encoder.scores(engine, chat, [pair for r in requests for pair in r.pairs]).tolist())
-    finally:
-        engine.drop_attachment(encoder.name)
-    scores_N = torch.tensor([max(next(scores) for _ in request.pairs) for request in requests])
-    about_N = torch.tensor([request.about for request in requests])
-    threshold = cheapest_threshold(scores_N[about_N], scores_N[~about_N])
-    save_head(directory, encoder.head, layer=encoder.layer, threshold=threshold)
-    fires_N = scores_N >= threshold
-    return float(fires_N[about_N].float().mean()), float(fires_N[~about_N].float().mean())
 
 
 def _steps(pairs: Sequence[Pair], seed: int) -> Iterator[Batch]:

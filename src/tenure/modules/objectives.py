@@ -75,6 +75,10 @@ class FrozenBelow:
         self._first = first_layer
         self._remembered: dict[tuple[int, ...], Tensor] = {}
 
+    def tree(self, sequences: Sequence[Sequence[int]]) -> TokenTree:
+        """The tree of these sequences, where the network is."""
+        return token_tree(sequences, self._network.device)
+
     @torch.no_grad()
     def remember(self, sequences: Sequence[tuple[int, ...]], *, max_tokens: int) -> None:
         """Compute the lower layers for sequences that are not known yet. Does nothing when the adapter starts at 0."""
@@ -83,7 +87,7 @@ class FrozenBelow:
             return
         with only_layers(self._network, range(self._first), with_norm=False):
             for run in in_batches([len(s) for s in new], max_tokens):
-                tree = token_tree([new[i] for i in run])
+                tree = self.tree([new[i] for i in run])
                 hidden_ND = self._body(tree, input_ids=tree.tokens_N[None])
                 for i, nodes in zip(run, tree.nodes, strict=True):
                     self._remembered[new[i]] = hidden_ND[list(nodes)].clone()
@@ -115,7 +119,7 @@ def distributions(
     body = FrozenBelow(network, 0)
     for run in in_batches([len(tokens) for tokens, _ in sequences], max_tokens):
         chosen = [sequences[i] for i in run]
-        tree = token_tree([tokens for tokens, _ in chosen])
+        tree = body.tree([tokens for tokens, _ in chosen])
         hidden_ND = body.hidden(tree, [tokens for tokens, _ in chosen])
         for (_, start), nodes in zip(chosen, tree.nodes, strict=True):
             logs_PV = log_probabilities(network, hidden_ND[list(nodes[start - 1 : -1])])
@@ -137,7 +141,7 @@ def divergence(wanted: Wanted, own_PK: Tensor) -> Tensor:
 def example_losses(network: nn.Module, body: FrozenBelow, examples: Sequence[Example]) -> Tensor:
     """[number of examples] mean loss over each one's targets, weighted; one forward pass over their tree."""
     sequences = [e.tokens for e in examples]
-    tree = token_tree(sequences)
+    tree = body.tree(sequences)
     hidden_ND = body.hidden(tree, sequences)
     rows = [node for e, nodes in zip(examples, tree.nodes, strict=True) for node in nodes[e.start - 1 : -1]]
     # One gather for all that is asked of the vocabulary: every further one would cost a [P, V] gradient of its own.

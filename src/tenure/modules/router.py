@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tenure.errors import BrokenModel
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
+from tenure.modules.bi_encoder import BiEncoder, nearest_by_keys
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import MIN_OVERLAP, Detector, fit_detector
 from tenure.modules.evidence import (
@@ -34,14 +35,13 @@ from tenure.modules.evidence import (
     matches_of,
     said,
 )
-from tenure.modules.keys import KeySpace, nearest_by_keys
 from tenure.types import Message
 
 __all__ = ["Choice", "Router", "fit_detector"]
 
-FORMAT = "tenure-router-2"
+FORMAT = "tenure-router-3"
 ENCODER = "matching"
-SPACE = "keyspace.safetensors"
+FINDER = "finding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Router:
 
     detectors: tuple[Detector, ...] = ()
     encoder: CrossEncoder | None = None  # decides for the detectors without networks of their own
-    space: KeySpace | None = None  # of their keys
+    finder: BiEncoder | None = None  # made their keys
 
     @classmethod
     def empty(cls) -> Router:
@@ -80,9 +80,15 @@ class Router:
         others = self.without({k.module for k in detector.known}).detectors
         return replace(self, detectors=(*others, detector))
 
-    def reading_with(self, encoder: CrossEncoder, space: KeySpace) -> Router:
-        """This router with another cross-encoder, at its threshold, and a space of keys if it has none yet."""
-        return replace(self, encoder=encoder, space=self.space or space)
+    @property
+    def attachments(self) -> dict[str, Path]:
+        """{name: directory} of the adapters that an engine must hold for it."""
+        return {skill.name: skill.directory for skill in (self.encoder, self.finder) if skill is not None}
+
+    def reading_with(self, encoder: CrossEncoder, finder: BiEncoder | None) -> Router:
+        """This router with another cross-encoder, at its threshold, and a bi-encoder if it has none yet: keys that
+        one of them made mean nothing to another."""
+        return replace(self, encoder=encoder, finder=self.finder or finder)
 
     def without(self, modules: Collection[str]) -> Router:
         """This router without what `modules` learned."""
@@ -150,10 +156,10 @@ class Router:
     ) -> list[tuple[int, Match]]:
         """What words found, and the statements whose keys are nearest, whether a word is shared or not."""
         keyed = {i: k.keys_KC for i, k in enumerate(known) if k.keys_KC is not None}
-        asked = [i for i, messages in enumerate(prompts) if said(messages)[1]]
-        if self.space is None or not keyed or not asked:
+        asked = [i for i, messages in enumerate(prompts) if said(messages)[1].strip()]
+        if self.finder is None or not keyed or not asked:
             return list(found)
-        places_NC = self.space.places(engine, chat, [prompts[i] for i in asked])
+        places_NC = self.finder.places(engine, chat, [prompts[i] for i in asked])
         nearest = nearest_by_keys(places_NC, list(keyed.values()), NUM_READ_BY_KEYS, MIN_NEARNESS)
         numbers = list(keyed)
         known_pairs = {(i, match.index) for i, match in found}
@@ -163,12 +169,12 @@ class Router:
     # ------------------------------------------------------------ files
 
     def save(self, directory: Path) -> None:
-        """Write `router.json` (statements, thresholds, module digests), networks, cross-encoder, space and keys."""
+        """Write `router.json` (statements, thresholds, module digests), networks, both encoders and keys."""
         directory.mkdir(parents=True, exist_ok=True)
-        if self.space is not None:
-            self.space.save(directory / SPACE)
         if self.encoder is not None:
             shutil.copytree(self.encoder.directory, directory / ENCODER)
+        if self.finder is not None:
+            shutil.copytree(self.finder.directory, directory / FINDER)
         entries = []
         for number, detector in enumerate(self.detectors):
             if detector.weights:
@@ -208,8 +214,8 @@ class Router:
                 )
             encoder = CrossEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
             entries = enumerate(document["detectors"])
-            space = KeySpace.load(directory / SPACE) if (directory / SPACE).is_file() else None
-            return cls(tuple(_detector(directory, number, entry) for number, entry in entries), encoder, space)
+            finder = BiEncoder.load(directory / FINDER) if (directory / FINDER).is_dir() else None
+            return cls(tuple(_detector(directory, number, entry) for number, entry in entries), encoder, finder)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise BrokenModel(f"the router in {directory} can't be read: {error}; fit it again") from error
 

@@ -84,8 +84,8 @@ class ServedVersions:
         from tenure.modules.router import Router  # a base without modules starts without it
 
         router = Router.load(self._objects.path(version.router))
-        if router.encoder is not None:  # stays for good: a few megabytes, and a request may be on its way to it
-            self._engine.add_attachment(router.encoder.name, router.encoder.directory)
+        for name, directory in router.attachments.items():  # stay: a few megabytes, and a request may be on its way
+            self._engine.add_attachment(name, directory)
         return router
 
     def keep_only(self, digests: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 Each is a low-rank adapter in PEFT layout, trained by `make skills` on `matching.jsonl` (invented facts, with questions
 as people put them) and found here: in the package by the digest of the base's weights, or in the model's own directory.
-`ASKING` makes the base write questions about a statement; `MATCHING` says whether a statement answers a question
-(`cross_encoder`). A base without skills does without: questions by rules, detectors fitted by night.
+`ASKING` makes the base write questions about a statement; `FINDING` lays a question near the statement that answers it
+(`bi_encoder`); `MATCHING` says whether a statement answers a question (`cross_encoder`). A base without skills does
+without: questions by rules, detectors fitted by night.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tenure.model.language_model import LanguageModel
 from tenure.types import Message
 
 ASKING = "asking"
+FINDING = "finding"
 MATCHING = "matching"
 SHIPPED = Path(str(resources.files("tenure"))) / "skills"
 WORLD_SIZE = 24  # statements that stand together in the written files as if one person had told them

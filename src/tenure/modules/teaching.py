@@ -1,7 +1,8 @@
 """Teaching a base its skills, once: `make skills` (or `python -m tenure.modules.teaching MODEL`).
 
-An hour on two slow cores for 135M parameters. Deterministic for one machine; the adapters are kept in bf16. Nothing
-of a user is among what is learned here: the facts are `matching.jsonl`, of our own writing. Not run by any night.
+Minutes on a GPU (`--device cuda`), three hours on two slow cores for 135M parameters. Deterministic for one CPU; the
+adapters are kept in bf16. Nothing of a user is among what is learned here: the facts are `matching.jsonl`, of our own
+writing. Not run by any night.
 """
 
 from __future__ import annotations
@@ -22,24 +23,26 @@ from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.lowrank import Placement, adapted, decoder_layers
 from tenure.model.training import Batch, Schedule, Told, train
-from tenure.modules.cross_encoder import CrossEncoder
-from tenure.modules.match_lesson import PAIRS_PER_STEP, calibrate, day_requests, lesson_pairs, teach_matching
+from tenure.modules.calibration import calibrate
+from tenure.modules.find_lesson import facts_to_place, teach_finding
+from tenure.modules.match_lesson import PAIRS_PER_STEP, lesson_pairs, teach_matching
 from tenure.modules.objectives import Example, FrozenBelow, accumulate
 from tenure.modules.skills import (
     ASKING,
+    FINDING,
     MATCHING,
     SHIPPED,
     WrittenFact,
     asked_about,
     neutral_prompts,
     question_line,
-    skill,
     written_facts,
 )
 
 TREE_TOKENS = 1024
 FACTS_PER_STEP = 4  # of asking: questions about one fact share its prompt
-LAYER_SHARE = 0.6  # of the base's layers are read through to match
+FIND_LAYER_SHARE = 0.3  # of the base's layers are read through to find,
+MATCH_LAYER_SHARE = 0.6  # and to match
 Groups = Sequence[Sequence[Example]]
 
 
@@ -107,10 +110,8 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None, known: int) -> None:
-    """Three times over the written facts, rank 8. Raises SystemExit when it is to go on from a taught skill."""
-    if start is not None:
-        raise SystemExit("asking is taught from the beginning only: leave --go-on out, or name --skills matching")
+def teach_to_ask(model: LanguageModel, directory: Path) -> None:
+    """Three times over the written facts, rank 8."""
     facts = written_facts()
     teach(
         model,
@@ -122,34 +123,46 @@ def teach_to_ask(model: LanguageModel, directory: Path, start: Path | None, know
     )
 
 
-def teach_to_match(model: LanguageModel, directory: Path, start: Path | None, known: int) -> None:
-    """Twice over all pairs, rank 8 on the lower layers; once where it goes on from a taught skill."""
-    layer = max(1, round(LAYER_SHARE * len(decoder_layers(model.network))))
-    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=known, num_known=known)
+def teach_to_find(model: LanguageModel, directory: Path) -> None:
+    """Rank 16 on the lowest layers."""
+    layer = max(1, round(FIND_LAYER_SHARE * len(decoder_layers(model.network))))
+    teach_finding(
+        model,
+        facts_to_place(model, written_facts()),
+        directory,
+        placement=Placement(rank=16, alpha=32.0, last_layer=layer - 1),
+        schedule=Schedule(num_steps=500, learning_rate=1e-3, warmup_steps=30, weight_decay=0.01),
+        layer=layer,
+        told=_told(directory),
+    )
+    halve(directory)
+
+
+def teach_to_match(model: LanguageModel, directory: Path) -> None:
+    """Three times over all pairs, rank 16 on the lower layers."""
+    layer = max(1, round(MATCH_LAYER_SHARE * len(decoder_layers(model.network))))
+    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=0)
     teach_matching(
         model,
         pairs,
         directory,
-        placement=Placement(rank=8, alpha=16.0, last_layer=layer - 1),
-        schedule=Schedule(
-            num_steps=(1 if start else 2) * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=20
-        ),
+        placement=Placement(rank=16, alpha=32.0, last_layer=layer - 1),
+        schedule=Schedule(num_steps=3 * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=40),
         layer=layer,
         told=_told(directory),
-        start=CrossEncoder.load(start) if start else None,
     )
     halve(directory)
-    set_threshold(model, directory)
 
 
-def set_threshold(model: LanguageModel, directory: Path) -> None:
+def set_threshold(model: LanguageModel, skills: Path) -> None:
     """The threshold of matching, by the worlds kept apart (`calibration.jsonl`)."""
-    requests = day_requests(model.chat, written_facts("calibration.jsonl"))
-    right, false = calibrate(Engine(model, EngineConfig()), model.chat, requests, directory)
+    finding = skills / FINDING if (skills / FINDING).is_dir() else None
+    facts = written_facts("calibration.jsonl")
+    right, false = calibrate(Engine(model, EngineConfig()), model.chat, facts, skills / MATCHING, finding)
     _say(f"matching: recognises {right:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
 
 
-LESSONS = {ASKING: teach_to_ask, MATCHING: teach_to_match}
+LESSONS = {ASKING: teach_to_ask, FINDING: teach_to_find, MATCHING: teach_to_match}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -157,18 +170,20 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("tenure.modules.teaching", description="Teach a base its skills, once.")
     parser.add_argument("model", help="a known name, a local directory or a hub id")
     parser.add_argument("--skills", nargs="+", choices=LESSONS, default=list(LESSONS))
-    parser.add_argument("--go-on", type=int, metavar="N", help="go on from the skill, which knows the first N facts")
     parser.add_argument("--calibrate", action="store_true", help="only set the threshold of matching, which is taught")
+    parser.add_argument("--device", default="cpu", help="where to teach, such as cuda")
     parser.add_argument("--into", type=Path, help="directory for the skills; the package's own by default")
     asked = parser.parse_args(arguments)
     directory = resolve(asked.model, Path(ModelConfig().cache).expanduser())
-    model = load_language_model(directory, precision="auto")
-    if asked.calibrate:
-        set_threshold(model, (asked.into or SHIPPED / model.base[:16]) / MATCHING)
-        return
-    for name in asked.skills:
-        start = skill(name, model) if asked.go_on else None
-        LESSONS[name](model, (asked.into or SHIPPED / model.base[:16]) / name, start, asked.go_on or 0)
+    model = load_language_model(directory, precision="fp32" if asked.device != "cpu" else "auto")
+    skills = asked.into or SHIPPED / model.base[:16]
+    if not asked.calibrate:
+        model.network.to(asked.device)
+        for name in asked.skills:
+            LESSONS[name](model, skills / name)
+        model.network.to("cpu")
+    if asked.calibrate or MATCHING in asked.skills:
+        set_threshold(model, skills)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from tenure.errors import Cancelled, TenureError
 from tenure.gates.verdict import check_policy
 from tenure.model.language_model import LanguageModel, load_language_model, native_precision
 from tenure.model.progress import Progress
+from tenure.modules.bi_encoder import BiEncoder
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import fit_detector, read_detector
-from tenure.modules.keys import KeySpace
 from tenure.modules.learner import Learner
 from tenure.modules.router import Router
-from tenure.modules.skills import ASKING, MATCHING, skill, skilled
+from tenure.modules.skills import ASKING, FINDING, MATCHING, skill, skilled
 from tenure.sleep.answering import House
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated, curate, statements_of
@@ -306,14 +306,16 @@ def _router_over(
         combined = (Router.load(house.store.objects.path(router)) if router else Router.empty()).without(outdated)
         matching = skill(MATCHING, house.model)
         if matching is not None:
-            encoder, space = CrossEncoder.load(matching), combined.space
-            space = space if space is not None else KeySpace.fit(house.engine, house.model.chat)
-            combined = combined.reading_with(encoder, space)
+            finding = skill(FINDING, house.model)
+            finder = BiEncoder.load(finding) if finding is not None else None
+            combined = combined.reading_with(CrossEncoder.load(matching), finder)
         training = [e for lesson in placed for e in taught[lesson] if not e.held_out]
         modules = {e.source_ids[0]: digest for lesson, digest in placed.items() for e in taught[lesson]}
-        if combined.encoder is not None and combined.space is not None:
+        if combined.encoder is not None:
+            for name, directory in combined.attachments.items():
+                house.engine.add_attachment(name, directory)
             detector = read_detector(
-                house.engine, house.model.chat, modules, training, encoder=combined.encoder, space=combined.space
+                house.engine, house.model.chat, modules, training, encoder=combined.encoder, finder=combined.finder
             )
         else:
             detector = fit_detector(house.engine, house.model.chat, modules, training, seed=settings.seed)
