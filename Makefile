@@ -28,7 +28,7 @@ lint: $(STAMP)
 bench-%: $(STAMP)  ## bench-loop, bench-engine, bench-ledger, bench-crash: one JSON object as the last line.
 	$(BIN)/tenure bench $*
 
-skills: $(STAMP)  ## Teach the default base its skills anew (an hour and more on two slow cores) and keep them in the package.
+skills: $(STAMP)  ## Teach the default base its skills anew (hours on two cores; minutes with --device cuda) and keep them in the package.
 	$(BIN)/python -m tenure.modules.teaching smollm2-135m
 
 reference: $(STAMP)  ## Write docs/reference.md from the code.

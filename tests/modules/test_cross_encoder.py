@@ -17,7 +17,7 @@ from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement
 from tenure.model.training import Schedule
 from tenure.modules.bi_encoder import BiEncoder
-from tenure.modules.calibration import calibrate
+from tenure.modules.calibration import calibrate, threshold_at
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import read_detector
 from tenure.modules.find_lesson import facts_to_place, teach_finding
@@ -170,6 +170,14 @@ def test_a_statement_that_shares_no_word_is_found_by_its_keys(
     assert replace(router, finder=None).choose(engine, model.chat, asked, allowed=router.modules) is None
     assert not read
     assert router.choose(engine, model.chat, conversation([" "]), allowed=router.modules) is None
+
+
+@pytest.mark.parametrize(("share", "fire"), [(0.0, 0), (0.02, 2), (0.029, 2), (0.5, 50)])
+def test_the_threshold_lets_no_more_near_misses_through_than_allowed(share: float, fire: int) -> None:
+    near_N = torch.randn(100, generator=torch.Generator().manual_seed(1))
+    threshold = threshold_at(near_N, share)
+    assert int((near_N >= threshold).sum()) == fire
+    assert int((near_N >= torch.nextafter(torch.tensor(threshold), -torch.tensor(torch.inf))).sum()) == fire + 1
 
 
 def test_a_broken_head_is_refused(tmp_path: Path) -> None:

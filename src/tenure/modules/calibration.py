@@ -1,4 +1,4 @@
-"""The threshold of matching: where missed questions and wrong activations cost least, in worlds kept apart.
+"""The threshold of matching: in worlds kept apart, as many near-misses may fire as the gate allows.
 
 Every conversation of `calibration.jsonl` is put to a router that knows its whole world, as it will be by day. Called by
 `teaching` once a base has its skills.
@@ -17,11 +17,12 @@ from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
 from tenure.modules.bi_encoder import BiEncoder
 from tenure.modules.cross_encoder import CrossEncoder, save_head
-from tenure.modules.detector import MIN_OVERLAP, Detector, cheapest_threshold
+from tenure.modules.detector import MIN_OVERLAP, Detector
 from tenure.modules.evidence import knowledge_of
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation, worlds_of
 
+NEAR_SHARE = 0.02  # of the near-misses kept apart may fire: the near-miss suite allows no more
 UNREAD = -100.0  # log-odds of a conversation that is near no statement
 
 
@@ -41,9 +42,16 @@ def calibrate(
     finally:
         for name in router.attachments:
             engine.drop_attachment(name)
-    threshold = cheapest_threshold(about_N, near_N)
+    threshold = threshold_at(near_N, NEAR_SHARE)
     save_head(matching, encoder.head, layer=encoder.layer, threshold=threshold)
     return float((about_N >= threshold).float().mean()), float((near_N >= threshold).float().mean())
+
+
+def threshold_at(near_N: Tensor, share: float) -> float:
+    """The lowest threshold that at most this share of the near-misses reach."""
+    highest_N = near_N.sort(descending=True).values
+    allowed = int(share * len(highest_N))
+    return float(torch.nextafter(highest_N[allowed], torch.tensor(torch.inf)))
 
 
 def log_odds(engine: Engine, chat: ChatFormat, facts: Sequence[WrittenFact], router: Router) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,9 @@ def example_losses(network: nn.Module, body: FrozenBelow, examples: Sequence[Exa
     hidden_ND = body.hidden(tree, sequences)
     rows = [node for e, nodes in zip(examples, tree.nodes, strict=True) for node in nodes[e.start - 1 : -1]]
     # One gather for all that is asked of the vocabulary: every further one would cost a [P, V] gradient of its own.
-    asked_PJ = torch.nn.utils.rnn.pad_sequence([column for e in examples for column in _asked(e)], batch_first=True)
+    asked_PJ = torch.nn.utils.rnn.pad_sequence(
+        [column for e in examples for column in _asked(e, hidden_ND.device)], batch_first=True
+    )
     logs_PJ = log_probabilities(network, hidden_ND[rows]).gather(-1, asked_PJ)
     losses = [
         _loss(e, own) for e, own in zip(examples, torch.split(logs_PJ, [e.num_targets for e in examples]), strict=True)
@@ -153,9 +155,9 @@ def example_losses(network: nn.Module, body: FrozenBelow, examples: Sequence[Exa
     return torch.stack(losses)
 
 
-def _asked(example: Example) -> Tensor:
+def _asked(example: Example, device: torch.device) -> Tensor:
     """[P, 1 + K] the tokens whose log-probabilities an example's loss is made of: targets first."""
-    targets_P1 = torch.tensor(example.tokens[example.start :])[:, None]
+    targets_P1 = torch.tensor(example.tokens[example.start :], device=device)[:, None]
     return targets_P1 if example.wanted is None else torch.cat([targets_P1, example.wanted.tokens_PK], dim=-1)
 
 

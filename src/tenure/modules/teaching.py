@@ -43,6 +43,7 @@ TREE_TOKENS = 1024
 FACTS_PER_STEP = 4  # of asking: questions about one fact share its prompt
 FIND_LAYER_SHARE = 0.3  # of the base's layers are read through to find,
 MATCH_LAYER_SHARE = 0.6  # and to match
+MATCH_EPOCHS = 3
 Groups = Sequence[Sequence[Example]]
 
 
@@ -139,15 +140,16 @@ def teach_to_find(model: LanguageModel, directory: Path) -> None:
 
 
 def teach_to_match(model: LanguageModel, directory: Path) -> None:
-    """Three times over all pairs, rank 16 on the lower layers."""
+    """Over all pairs, with names exchanged anew each epoch; rank 16 on the lower layers."""
     layer = max(1, round(MATCH_LAYER_SHARE * len(decoder_layers(model.network))))
-    pairs = lesson_pairs(model, written_facts(), neutral_prompts(), seed=0)
+    drawn = [lesson_pairs(model, written_facts(), neutral_prompts(), seed=epoch) for epoch in range(MATCH_EPOCHS)]
+    pairs = [replace(pair, id=f"epoch {i} {pair.id}") for i, epoch in enumerate(drawn) for pair in epoch]
     teach_matching(
         model,
         pairs,
         directory,
         placement=Placement(rank=16, alpha=32.0, last_layer=layer - 1),
-        schedule=Schedule(num_steps=3 * len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=40),
+        schedule=Schedule(num_steps=len(pairs) // PAIRS_PER_STEP, learning_rate=1e-3, warmup_steps=40),
         layer=layer,
         told=_told(directory),
     )
