@@ -59,22 +59,6 @@ def test_leaving_restores_the_network_even_after_an_error(model: LanguageModel) 
     assert not any(p.requires_grad for p in model.network.parameters())
 
 
-def test_a_saved_adapter_is_read_back_into_its_own_placement_only(model: LanguageModel, tmp_path: Path) -> None:
-    with adapted(model.network, Placement(rank=2), seed=0) as adapter:
-        nn.init.ones_(next(iter(adapter.linears.values())).b_OR)
-        adapter.save(tmp_path, base_name="tiny")
-        saved = [p.detach().clone() for p in adapter.parameters()]
-    with adapted(model.network, Placement(rank=2), seed=5) as adapter:
-        adapter.load(tmp_path)
-        assert all(torch.equal(a, b) for a, b in zip(saved, adapter.parameters(), strict=True))
-    with adapted(model.network, Placement(rank=2, first_layer=1), seed=0) as adapter:
-        with pytest.raises(LearnError, match="doesn't fit"):
-            adapter.load(tmp_path)
-        (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
-        with pytest.raises(LearnError, match="can't read"):
-            adapter.load(tmp_path)
-
-
 @pytest.mark.parametrize("placement", [Placement(first_layer=2), Placement(rank=0), Placement(linears=("qkv",))])
 def test_placements_that_train_nothing_are_refused(model: LanguageModel, placement: Placement) -> None:
     with pytest.raises(LearnError), adapted(model.network, placement, seed=0):

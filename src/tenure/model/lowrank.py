@@ -1,4 +1,4 @@
-"""Low-rank adapters on a frozen network: put on, trained, taken off, written and read in PEFT's layout.
+"""Low-rank adapters on a frozen network: put on, trained, taken off, written in PEFT's layout.
 
 y = x W^T + scale * (x A^T) B^T  (Hu et al. 2021, LoRA, eq. 3). A and B are kept in float32; the products run in the
 network's own precision. Knows no loss and no episodes; called by the training objectives and by tests.
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tenure.errors import LearnError
@@ -140,27 +139,6 @@ class Adapter:
             "target_modules": sorted(self.linears),
         }
         (directory / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True), "utf8")
-
-    def load(self, directory: Path) -> None:
-        """Take the factors from a saved adapter of the same placement.
-
-        Raises LearnError when a file is unreadable or the factors belong elsewhere.
-        """
-        path = directory / "adapter_model.safetensors"
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise LearnError(
-                f"can't read the adapter {path}: {error}; give a directory that a learner wrote"
-            ) from error
-        wanted = {f"base_model.model.{key}.lora_{side}.weight" for key in self.linears for side in "AB"}
-        if set(tensors) != wanted:
-            stray = sorted(set(tensors) ^ wanted)[0]
-            raise LearnError(f"{path} doesn't fit {self.placement}: {stray} is on one side only; use its own placement")
-        with torch.no_grad():
-            for key, linear in self.linears.items():
-                linear.a_RI.copy_(tensors[f"base_model.model.{key}.lora_A.weight"])
-                linear.b_OR.copy_(tensors[f"base_model.model.{key}.lora_B.weight"])
 
 
 def decoder_layers(network: nn.Module) -> nn.ModuleList:

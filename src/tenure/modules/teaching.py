@@ -132,7 +132,7 @@ def teach_to_find(model: LanguageModel, directory: Path) -> None:
         facts_to_place(model, written_facts()),
         directory,
         placement=Placement(rank=16, alpha=32.0, last_layer=layer - 1),
-        schedule=Schedule(num_steps=500, learning_rate=1e-3, warmup_steps=30, weight_decay=0.01),
+        schedule=Schedule(num_steps=600, learning_rate=1e-3, warmup_steps=30, weight_decay=0.01),
         layer=layer,
         told=_told(directory),
     )
