@@ -312,6 +312,7 @@ class SuiteReport:
 
     A side that the suite's kind isn't compared with is empty (see `gates.examination.SIDES`). `forced` is the version
     with its modules on for every request. `required`, `delta` and `max_broken` are a golden suite's own terms.
+    `seconds` and `forced_seconds` are what asking took; no verdict looks at them.
     """
 
     suite: str
@@ -323,6 +324,8 @@ class SuiteReport:
     required: bool = False
     delta: float | None = None
     max_broken: int | None = None
+    seconds: float = field(default=0.0, compare=False)
+    forced_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

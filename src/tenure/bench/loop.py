@@ -1,7 +1,8 @@
 """bench-loop: ten worlds of 24 facts, told once, slept on, examined; then versions swapped under load.
 
-Each world is a seed of its own and is kept when it is done (`bench/results/parts/`), so that the benchmark resumes. The
-numbers are those of the README's table; targets stand in the issue tracker and in docs/benchmarks.md.
+Each world is a seed of its own and is kept when it is done (`bench/results/parts/`, in the repository, with the commit
+that made it), so that the benchmark resumes, on another day if need be; delete a part to measure it again. Targets
+stand in the issue tracker and in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def pooled(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     metrics["rollback_bit_identical"] = bool(trials) and all(trial.get("rollback_bit_identical") for trial in trials)
     metrics["nights_passed"] = sum(bool(trial.get("passed")) for trial in trials)
     metrics["num_worlds"] = len(trials)
+    metrics["commits"] = sorted({str(trial.get("commit", "")) for trial in trials})
     return metrics
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -39,14 +40,27 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of the packages that numbers depend on, and of our own code."""
+    found = {"python": platform.python_version(), "commit": commit()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str:
+    """The commit that the code was checked out at, with a "+" when files of it were changed since; "" elsewhere."""
+    source = Path(__file__).resolve().parents[1]
+    try:
+        said = [
+            subprocess.run(["git", *asked], cwd=source, check=True, capture_output=True, text=True).stdout.strip()
+            for asked in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "."))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said[0] + ("+" if said[1] else "")
 
 
 def ci95(values: Sequence[float]) -> float:

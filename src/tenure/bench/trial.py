@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tenure.bench.asking import ask, marks, share, tell
+from tenure.bench.record import commit, machine
 from tenure.bench.worlds.world import World
 from tenure.config import Config
 from tenure.gates.cache import DirectoryCache
@@ -48,7 +49,7 @@ def run_trial(
     config = replace(config, store=replace(config.store, home=str(home)))
     runtime = Runtime.open(config, progress=progress)
     try:
-        numbers: dict[str, Any] = {"seed": seed, "world": world.name}
+        numbers: dict[str, Any] = {"seed": seed, "world": world.name, "commit": commit(), "machine": machine()}
         prompts = [question.messages for question in world.questions]
         numbers["base_closed_book"] = share(marks(world.questions, ask(runtime, prompts, COLLEAGUE)))
         numbers |= told_once(runtime, world)
@@ -109,6 +110,7 @@ def night_numbers(result: NightResult) -> dict[str, Any]:
         "synthesize_seconds": seconds.get("synthesize", 0.0),
         "learn_seconds": seconds.get("learn", 0.0),
         "gate_seconds": seconds.get("gate", 0.0),
+        "gate_seconds_by_suite": dict(result.suite_seconds),
         "num_episodes": result.num_episodes,
         "num_sources": result.num_sources,
         "passed": bool(result.verdict and result.verdict.outcome is Outcome.PASSED),

@@ -152,8 +152,10 @@ def examine(
 def _held(
     suite: Suite, sides: Mapping[str, Answerer], cache: ResultCache, counter: _Counter, *, forced: bool
 ) -> SuiteReport:
+    began = time.monotonic()
     if suite.kind is SuiteKind.NEAR_MISS:
-        return _held_silence(suite, sides["version"], sides["anchor"], cache, counter)
+        silent = _held_silence(suite, sides["version"], sides["anchor"], cache, counter)
+        return replace(silent, seconds=time.monotonic() - began)
     sat: dict[str, Results] = {}  # by digest: the champion may be the anchor
     results: dict[str, Results] = {"champion": (), "anchor": ()}
     for name in ("anchor", "champion", "version"):  # the anchor first: silence is marked against it
@@ -165,6 +167,7 @@ def _held(
                 sitting = _Side(answerer, cache, counter.of(suite.name))
                 sat[answerer.digest] = sitting.sit(suite, results["anchor"])
             results[name] = sat[answerer.digest]
+    seconds = time.monotonic() - began
     if forced:
         sitting = _Side(sides["version"], cache, counter.of(f"{suite.name}, forced"), forced=True)
         results["forced"] = sitting.sit(suite, results["anchor"])
@@ -175,6 +178,8 @@ def _held(
         required=suite.required,
         delta=suite.delta,
         max_broken=suite.max_broken,
+        seconds=seconds,
+        forced_seconds=time.monotonic() - began - seconds if forced else 0.0,
     )
 
 

@@ -69,6 +69,7 @@ class NightResult:
     version: str = ""
     verdict: Verdict | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    suite_seconds: Mapping[str, float] = field(default_factory=dict)
     num_sources: int = 0
     num_episodes: int = 0
 
@@ -107,7 +108,7 @@ def night(
             version = put_version(house, journal, champion, learned, lessons, settings, outdated)
 
         with journal.stage("gate"):
-            verdict = examine_version(house, version, whole=False, progress=progress)
+            verdict = examine_version(house, version, whole=False, progress=progress, took=journal.suite_took)
 
         if verdict.outcome is not Outcome.PASSED:
             return _end(journal, "refused", "; ".join(verdict.reasons), version, verdict, curated, episodes)
@@ -344,6 +345,7 @@ def _end(
         version=version,
         verdict=verdict,
         seconds=dict(journal.seconds),
+        suite_seconds=dict(journal.suite_seconds),
         num_sources=len(curated.sources) if curated else 0,
         num_episodes=len(episodes),
     )

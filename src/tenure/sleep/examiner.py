@@ -7,7 +7,7 @@ versions are asked them too. What passes is decided in `gates/` alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,10 +49,18 @@ def exam_of(house: House, episodes: Sequence[Episode]) -> str:
     return house.store.objects.put_bytes(canonical_json({"items": items, "facts": facts}))
 
 
-def examine_version(house: House, digest: str, *, whole: bool = True, progress: Progress | None = None) -> Verdict:
+def examine_version(
+    house: House,
+    digest: str,
+    *,
+    whole: bool = True,
+    progress: Progress | None = None,
+    took: Callable[[str, float], None] | None = None,
+) -> Verdict:
     """Put a version before the gates against champion and anchor, attest the verdict and return it.
 
-    Unless the `whole` exam is asked for, it ends with the first suite that refuses the version.
+    Unless the `whole` exam is asked for, it ends with the first suite that refuses the version. `took` is told the
+    seconds of every suite that was asked.
     """
     registry = house.store.registry
     aliases = registry.aliases()
@@ -73,6 +81,10 @@ def examine_version(house: House, digest: str, *, whole: bool = True, progress: 
         cache=cache,
         progress=progress,
     )
+    for suite in report.suites if took else ():
+        for name, seconds in ((suite.suite, suite.seconds), (f"{suite.suite}, forced", suite.forced_seconds)):
+            if took and seconds:
+                took(name, seconds)
     verdict = judge(report, house.config.gate, night_index=1 + num_judged)
     attest_verdict(registry, verdict)
     return verdict

@@ -21,7 +21,8 @@ from tenure.types import Audience, Candidate, Episode, Message, Scope
 
 
 class Journal:
-    """One night's record. `seconds` maps each stage to the wall time it took (stages taken from a checkpoint: 0)."""
+    """One night's record. `seconds` maps each stage to the wall time it took (stages taken from a checkpoint: 0),
+    `suite_seconds` each suite of the gate."""
 
     def __init__(self, store: Store, night_id: str, *, budget_seconds: float) -> None:
         self._store = store
@@ -29,6 +30,7 @@ class Journal:
         self.budget_seconds = budget_seconds
         self._began = time.monotonic()
         self.seconds: dict[str, float] = {}
+        self.suite_seconds: dict[str, float] = {}
         self._done = store.nights.checkpoints(night_id)
 
     @classmethod
@@ -75,6 +77,11 @@ class Journal:
         yield
         self.seconds[name] = time.monotonic() - began
         self.event(f"{name}: done in {self.seconds[name]:.1f} s")
+
+    def suite_took(self, suite: str, seconds: float) -> None:
+        """Note and announce what a suite of the gate took."""
+        self.suite_seconds[suite] = seconds
+        self.event(f"gate: {suite} asked in {seconds:.1f} s")
 
     def checkpoint(self, stage: str, payload: Mapping[str, Any]) -> None:
         """Make a stage's result durable."""
