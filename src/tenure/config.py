@@ -46,6 +46,9 @@ class EngineConfig:
     prefill_chunk_tokens: int = setting(
         256, "Prompt tokens of one request per step, so that prefill doesn't stall decoding."
     )
+    max_draft_tokens: int = setting(
+        8, "Tokens of a reply that are guessed from what its row holds and checked in one step; 0 switches it off."
+    )
     prefix_cache_bytes: int = setting(256 * 2**20, "Memory for shared-prefix KV reuse; 0 switches it off.")
     weight_sets_bytes: int = setting(
         2 * 2**30, "Memory for weight sets beside the base; the oldest idle one goes first."

@@ -1,7 +1,8 @@
 """The running batch: rows join and leave between steps; a step is one forward call for each weight set among them.
 
-Decoding rows give one token each, rows that still read their prompt a chunk; all are packed into the same call. Knows
-no threads and no HTTP; called by the engine, which sees to it that one step runs at a time.
+Decoding rows give one token each, or more where their drafts were right; rows that still read their prompt read a
+chunk. All are packed into the same call. Knows no threads and no HTTP; called by the engine, which sees to it that one
+step runs at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tenure.config import EngineConfig
 from tenure.model.attachments import Shelf, Used
 from tenure.model.cache import BLOCK_TOKENS, PrefixCache, Slots
 from tenure.model.chat import TextStream
+from tenure.model.drafting import Drafter
 from tenure.model.generation import Generation
 from tenure.model.network import ServedNetwork
 from tenure.model.nn.plan import Plan
@@ -33,7 +35,8 @@ PREFILL_TOKENS_UNDISTURBED = 1024
 class Row:
     """One request on its way. `tokens` is prompt and reply; the first `num_kept` have keys and values in `slot`.
 
-    `names` are those of the prompt's blocks that a prefix cache may hold; `root` is what they are hashed from.
+    `names` are those of the prompt's blocks that a prefix cache may hold; `root` is what they are hashed from. `draft`
+    are tokens of this step that may come next.
     """
 
     request: GenerationRequest
@@ -46,6 +49,8 @@ class Row:
     prefixes: PrefixCache
     root: bytes
     names: tuple[bytes, ...]
+    drafter: Drafter
+    draft: tuple[int, ...] = ()
     slot: int = -1
     num_kept: int = 0
     num_cached: int = 0
@@ -67,6 +72,11 @@ class Row:
         """Tokens whose keys and values are still to be computed; one when decoding."""
         return len(self.tokens) - self.num_kept
 
+    @property
+    def num_left(self) -> int:
+        """Tokens that the reply may still have."""
+        return self.num_prompt + self.request.sampling.max_tokens - len(self.tokens)
+
 
 @dataclass(slots=True)
 class Counters:
@@ -76,6 +86,8 @@ class Counters:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
     num_finished: int = 0
     num_failed: int = 0
 
@@ -178,7 +190,9 @@ class RunningBatch:
         decoding = sorted((row for row in rows if row.num_pending == 1), key=lambda row: row.slot)
         room = self._chunk_tokens
         room = room if decoding else max(room, PREFILL_TOKENS_UNDISTURBED)
-        chosen = [(row, 1) for row in decoding]
+        for row in decoding:
+            row.draft = row.drafter.draft(row.num_left - 1)
+        chosen = [(row, 1 + len(row.draft)) for row in decoding]
         num_prefill = 0
         for row in rows:
             if row.num_pending > 1:
@@ -192,33 +206,34 @@ class RunningBatch:
     def _advance(self, chosen: Sequence[tuple[Row, int]]) -> None:
         tokens: list[int] = []
         positions: list[int] = []
-        chunks = []
+        decoding: list[Chunk] = []
+        chunks: list[Chunk] = []
+        ready: list[int] = []  # where a next token is to be chosen
         for row, count in chosen:
-            start = row.num_kept
-            chunks.append(Chunk(row.slot, start, count, len(tokens)))
-            tokens += row.tokens[start : start + count]
+            start, offset = row.num_kept, len(tokens)
+            if row.num_pending == 1:  # its token and its draft's are attended one by one, as they would be in turn
+                decoding += [Chunk(row.slot, start + i, 1, offset + i) for i in range(count)]
+                ready += range(offset, offset + count)
+                tokens += (row.tokens[-1], *row.draft)
+            else:
+                chunks.append(Chunk(row.slot, start, count, offset))
+                tokens += row.tokens[start : start + count]
+                if row.num_pending == count:
+                    ready.append(offset + count - 1)
             positions += range(start, start + count)
-        num_decoding = sum(row.num_pending == 1 for row, _ in chosen)
         plan = Plan(
-            SlotAttention(self._slots, chunks[:num_decoding], chunks[num_decoding:]),
+            SlotAttention(self._slots, decoding, chunks),
             chosen[0][0].weight_set.weights,
             self._shelf.terms([(row.used, count) for row, count in chosen]),
         )
         hidden_NC = self._network.hidden(torch.tensor(tokens), torch.tensor(positions), plan)
-        ready = [
-            (row, c.offset + c.count - 1)
-            for (row, count), c in zip(chosen, chunks, strict=True)
-            if row.num_pending == count
-        ]
-        logits_nV = (
-            self._network.logits(hidden_NC, torch.tensor([i for _, i in ready], dtype=torch.long), plan)
-            if ready
-            else None
-        )
+        logits_nV = self._network.logits(hidden_NC, torch.tensor(ready, dtype=torch.long), plan) if ready else None
+        speaking = [row for row, count in chosen if row.num_pending in (1, count)]
         for row, count in chosen:
-            self._count(row, count)
+            if row.num_pending > 1:
+                self._count(row, count)
         if logits_nV is not None:
-            self._speak([row for row, _ in ready], logits_nV)
+            self._speak(speaking, logits_nV)
 
     def _count(self, row: Row, count: int) -> None:
         before, row.num_kept = row.num_kept, row.num_kept + count
@@ -227,14 +242,31 @@ class RunningBatch:
             row.prefixes.keep(row.root, row.tokens[: row.num_prompt], self._slots, row.slot)
 
     def _speak(self, rows: Sequence[Row], logits_nV: Tensor) -> None:
+        """Choose for every row its next token, and further ones as long as they are what it had drafted."""
         largest = logits_nV.argmax(dim=-1).tolist()
-        for i, row in enumerate(rows):
-            try:
-                choice = Choice(largest[i]) if row.sampler.plain else row.sampler.choose(logits_nV[i])
-            except Exception as error:  # a grammar that gave up or logits that are no numbers: this row's own trouble
-                self._finish(row, "error", error=f"{type(error).__name__}: {error}")
-                continue
-            self._take(row, choice)
+        place = 0
+        for row in rows:
+            draft, row.draft = row.draft, ()
+            num_right = 0
+            for i in range(1 + len(draft)):
+                if row.num_pending == 1:
+                    self._count(row, 1)  # the token that was read at this place is the row's own
+                try:
+                    choice = self._chosen(row, logits_nV[place + i], largest[place + i])
+                except Exception as error:  # a grammar that gave up or logits that are no numbers: this row's trouble
+                    self._finish(row, "error", error=f"{type(error).__name__}: {error}")
+                    break
+                self._take(row, choice)
+                if row.slot < 0 or i == len(draft) or choice.token != draft[i]:
+                    break
+                num_right += 1
+            place += 1 + len(draft)
+            row.drafter.fared(len(draft), num_right)
+            self.counters.num_drafted_tokens += len(draft)
+            self.counters.num_accepted_tokens += num_right
+
+    def _chosen(self, row: Row, logits_V: Tensor, largest: int) -> Choice:
+        return Choice(largest) if row.sampler.plain else row.sampler.choose(logits_V)
 
     def _take(self, row: Row, choice: Choice) -> None:
         """Add a token to its row, show it, and end the reply where it ends."""
@@ -243,6 +275,7 @@ class RunningBatch:
             return
         self.counters.num_generated_tokens += 1
         row.tokens.append(choice.token)
+        row.drafter.push(choice.token)
         if choice.logprob is not None:
             row.logprobs.append(choice.logprob)
             row.top.append(choice.top)
@@ -274,6 +307,7 @@ class RunningBatch:
             if reason != "error":
                 row.prefixes.keep(row.root, row.tokens[: row.num_kept], self._slots, row.slot)
             self._slots.give_back(row.slot)
+            row.slot = -1
             self.rows.remove(row)
         self._weight_sets.give_back(row.weight_set)
         self.counters.num_finished += 1

@@ -23,6 +23,7 @@ from tenure.model.batch import Counters, Row, RunningBatch
 from tenure.model.cache import PrefixCache, block_names, prefix_root
 from tenure.model.chat import TextStream
 from tenure.model.constraint import Grammars
+from tenure.model.drafting import Drafter
 from tenure.model.generation import Generation
 from tenure.model.language_model import LanguageModel
 from tenure.model.network import ServedNetwork
@@ -119,6 +120,7 @@ class Engine:
             prefixes=prefixes,
             root=root,
             names=tuple(block_names(root, request.tokens[:-1])),  # a last token is always left to compute
+            drafter=Drafter(request.tokens, self.settings.max_draft_tokens),
         )
         self._waiting.append(row)
         with self._work:
