@@ -33,11 +33,12 @@ from tenure.store.library import Store
 from tenure.types import Alias, Episode, Message, Outcome, Scope
 
 NUM_KILLS: Mapping[str, int] = {"serve": 60, "sleep": 60, "promote": 90, "power": 90}
+NUM_TRIES = 4
 SCOPE = Scope("local", "local")
 # Gates that the tiny model can pass, so that promotion is among the instants that are hit.
 OPEN_GATES = (
     *("--set", "gate.min_acquisition=0.01", "--set", "gate.delta=0.9", "--set", "gate.forced_delta=0.9"),
-    *("--set", "gate.max_near_miss=0.99", "--set", "gate.max_drift=100", "--set", "gate.alpha=0.49"),
+    *("--set", "gate.max_near_miss=1", "--set", "gate.max_drift=100", "--set", "gate.alpha=0.49"),
 )
 
 
@@ -100,6 +101,7 @@ def run(config: Config, *, seeds: str = "0", progress: Progress | None = None) -
         for number in range(NUM_KILLS["sleep"]):
             kill_night(home, options, tally, rng)
             tell("sleep", number + 1, NUM_KILLS["sleep"])
+        finish_night(home, options)
         for number in range(NUM_KILLS["promote"]):
             kill_mover(home, tally, rng)
             tell("promote", number + 1, NUM_KILLS["promote"])
@@ -155,16 +157,35 @@ def talk(server: ServerProcess, tally: Tally, number: int) -> None:
 
 
 def kill_night(home: Path, options: Sequence[str], tally: Tally, rng: random.Random) -> None:
-    """A night is killed anywhere between its first import and its promotion; the next one goes on with it."""
-    night_id = cut_off_night(home) or studied_night(home)
-    command = [*tenure_command(home, options), "sleep", "--budget", "30", "--json", "--night", night_id]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """A night is killed anywhere between its first import and its promotion; the next one goes on with it.
+
+    Its learner is one or the other: the tiny model learns by `naive-sft` only, and modules have more to lose.
+    """
+    night_id = cut_off_night(home) or studied_night(home, rng.choice(("naive-sft", "distil-lora")))
+    process = spend_night(home, options, night_id)
     try:
-        process.wait(rng.uniform(0.5, 14.0))
+        process.wait(rng.uniform(0.5, 25.0))
     except subprocess.TimeoutExpired:
         process.kill()
     process.wait()
     tally.inspect(home, "sleep")
+
+
+def finish_night(home: Path, options: Sequence[str]) -> None:
+    """Let nights end until one promoted its version: without one, the kills that follow would try nothing."""
+    for _ in range(NUM_TRIES):
+        spend_night(home, options, cut_off_night(home) or studied_night(home, "naive-sft")).wait()
+        with Store.open(home) as store:
+            aliases = store.registry.aliases()
+            if aliases[Alias.CHAMPION] != aliases[Alias.ANCHOR]:
+                return
+    raise TenureError(f"none of {NUM_TRIES} nights was promoted, so no promotion could be killed; see OPEN_GATES")
+
+
+def spend_night(home: Path, options: Sequence[str], night_id: str) -> subprocess.Popen[bytes]:
+    """A night in a process of its own."""
+    command = [*tenure_command(home, options), "sleep", "--budget", "30", "--json", "--night", night_id]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def cut_off_night(home: Path) -> str:
@@ -174,24 +195,25 @@ def cut_off_night(home: Path) -> str:
         return running.id if running else ""
 
 
-def studied_night(home: Path) -> str:
+def studied_night(home: Path, learner: str) -> str:
     """A night as it stands after self-study, which the tiny model can't do: three questions, each also held out."""
-    settings = {"learner": "distil-lora", "budget_seconds": 30.0, "seed": 0, "propose": False, "min_sources": 1}
+    settings = {"learner": learner, "budget_seconds": 30.0, "seed": 0, "propose": False, "min_sources": 1}
     with Store.open(home) as store:
         night_id = store.nights.queue(settings, asked_by="crash")
         journal = Journal(store, night_id, budget_seconds=30.0)
-        journal.keep_episodes("synthesize", [_episode(n, held_out) for n in range(3) for held_out in (False, True)])
+        sources = [f"src{n}-{time.time_ns()}" for n in range(3)]
+        journal.keep_episodes("synthesize", [_episode(n, s, h) for n, s in enumerate(sources) for h in (False, True)])
         return night_id
 
 
-def _episode(number: int, held_out: bool) -> Episode:
+def _episode(number: int, source: str, held_out: bool) -> Episode:
     question = f"What does shelf {number} hold?"
     return Episode(
         id=f"{number}-{held_out}",
         messages=(Message("user", question),),
         context=f"Shelf {number} holds nails.",
         target="nails",
-        source_ids=(f"src{number}-{time.time_ns()}",),
+        source_ids=(source,),
         scope=SCOPE,
         held_out=held_out,
         answer="nails",

@@ -182,7 +182,7 @@ def needed_items(delta: float, alpha: float, discordance: float, *, wanted_power
 
 def items_for_rate(rate: float, alpha: float) -> int:
     """Fewest items at which not one event bounds a rate below `rate`: smallest n with (1 - rate)^n <= alpha."""
-    return math.ceil(math.log(alpha) / math.log1p(-rate))
+    return math.ceil(math.log(alpha) / math.log1p(-rate)) if rate < 1 else 1
 
 
 def alpha_of_night(alpha: float, night_index: int) -> float:

@@ -57,10 +57,12 @@ def check_policy(policy: GateConfig) -> None:
     """Raises ConfigError for a policy that no test can be held by; the night asks before it spends an hour."""
     if not 0 < policy.alpha < 0.5:
         raise ConfigError(f"gate.alpha = {policy.alpha:g} is no one-sided error level; set it between 0 and 0.5")
-    for name in ("delta", "forced_delta", "max_near_miss"):
+    for name in ("delta", "forced_delta"):
         value = getattr(policy, name)
         if not 0 <= value < 1:
             raise ConfigError(f"gate.{name} = {value:g} is no share; set it to at least 0 and below 1")
+    if not 0 <= policy.max_near_miss <= 1:
+        raise ConfigError(f"gate.max_near_miss = {policy.max_near_miss:g} is no share; set it to 0 to 1 (1: any)")
 
 
 def _outcome(checks: tuple[Check, ...]) -> Outcome:
