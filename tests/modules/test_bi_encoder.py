@@ -84,8 +84,9 @@ def test_the_nearest_sets_of_keys_are_found_if_they_are_near_enough() -> None:
     axes = torch.eye(4)
     keys = [axes[:2].half(), axes[2:3].half(), axes[3:].half()]
     places = torch.stack([axes[1], torch.tensor([0.0, 0.0, 0.6, 0.8]), torch.tensor([0.0, 0.0, 0.0, -1.0])])
-    assert nearest_by_keys(places, keys, 2, 0.5) == [[0], [2, 1], []]
-    assert nearest_by_keys(places, keys, 1, 0.5) == [[0], [2], []]
+    assert nearest_by_keys(places, keys, 2, least=0.5, behind=1.0) == [[0], [2, 1], []]
+    assert nearest_by_keys(places, keys, 1, least=0.5, behind=1.0) == [[0], [2], []]
+    assert nearest_by_keys(places, keys, 2, least=0.5, behind=0.1) == [[0], [2], []]
 
 
 def test_a_skill_without_its_depth_is_refused(tmp_path: Path) -> None:

@@ -77,12 +77,17 @@ def save_depth(directory: Path, layer: int) -> None:
     (directory / DEPTH).write_text(json.dumps({"layer": layer}) + "\n", "utf8")
 
 
-def nearest_by_keys(places_NC: Tensor, keys: Sequence[Tensor], num_nearest: int, least: float) -> list[list[int]]:
+def nearest_by_keys(
+    places_NC: Tensor, keys: Sequence[Tensor], num_nearest: int, *, least: float, behind: float
+) -> list[list[int]]:
     """For each place, which of the key sets (each [K, C]) hold the nearest keys, nearest first.
 
-    A set whose nearest key is at a cosine below `least` is left out.
+    A set whose nearest key is at a cosine below `least`, or more than `behind` below the nearest set's, is left out.
     """
     nearness_NS = torch.stack([(places_NC @ keys_KC.float().T).max(1).values for keys_KC in keys], 1)
     top = nearness_NS.topk(min(num_nearest, len(keys)), dim=1)
     rows = zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    return [[i for value, i in zip(values, indices, strict=True) if value >= least] for values, indices in rows]
+    return [
+        [i for value, i in zip(values, indices, strict=True) if value >= max(least, values[0] - behind)]
+        for values, indices in rows
+    ]

@@ -26,7 +26,8 @@ FIRST_CHARACTERS, LAST_CHARACTERS = 150, 250  # read of a long message: routing 
 NUM_LEXICAL = 8
 NUM_READ = 1  # statements that are read beside a request: the nearest by words,
 NUM_READ_BY_KEYS = 3  # and by keys,
-MIN_NEARNESS = 0.15  # where the cosine to a key is at least this
+MIN_NEARNESS = 0.15  # where the cosine to a key is at least this,
+MAX_BEHIND = 0.1  # and at most so much below the nearest statement's
 _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 
 

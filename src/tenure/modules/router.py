@@ -26,6 +26,7 @@ from tenure.modules.bi_encoder import BiEncoder, nearest_by_keys
 from tenure.modules.cross_encoder import CrossEncoder
 from tenure.modules.detector import MIN_OVERLAP, Detector, fit_detector
 from tenure.modules.evidence import (
+    MAX_BEHIND,
     MIN_NEARNESS,
     NUM_READ,
     NUM_READ_BY_KEYS,
@@ -160,7 +161,9 @@ class Router:
         if self.finder is None or not keyed or not asked:
             return list(found)
         places_NC = self.finder.places(engine, chat, [prompts[i] for i in asked])
-        nearest = nearest_by_keys(places_NC, list(keyed.values()), NUM_READ_BY_KEYS, MIN_NEARNESS)
+        nearest = nearest_by_keys(
+            places_NC, list(keyed.values()), NUM_READ_BY_KEYS, least=MIN_NEARNESS, behind=MAX_BEHIND
+        )
         numbers = list(keyed)
         known_pairs = {(i, match.index) for i, match in found}
         more = [(i, numbers[j]) for i, near in zip(asked, nearest, strict=True) for j in near]
