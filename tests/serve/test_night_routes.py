@@ -210,7 +210,8 @@ def test_a_running_night_that_is_cancelled_is_interrupted(store: Store, tmp_path
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as `tenure sleep --night` does
 print("asleep", flush=True)
 try:
     time.sleep(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,8 @@ def sleep(
     from tenure.gates.presentation import verdict_table
     from tenure.sleep.cycle import NightSettings
 
+    if night is not None:  # a server asks its night to stop by SIGINT, which what a shell runs behind "&" ignores
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     session: Session = context.obj
     with told_plainly(), session.runtime() as runtime:
         given = {"learner": learner, "budget_seconds": budget_seconds, "seed": seed, "propose": propose}
