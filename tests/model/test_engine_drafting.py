@@ -42,7 +42,7 @@ def said(model: LanguageModel, asked: list[GenerationRequest], **settings: int) 
     return engine.generate(asked), engine.counters
 
 
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize("max_batch", [1, 2])
 def test_replies_are_the_same_to_the_bit(model: LanguageModel, max_batch: int) -> None:
     drafted, counters = said(model, requests(), max_batch=max_batch, max_draft_tokens=6)
     plain, before = said(model, requests(), max_batch=max_batch, max_draft_tokens=0)
@@ -52,6 +52,16 @@ def test_replies_are_the_same_to_the_bit(model: LanguageModel, max_batch: int) -
     assert counters.num_generated_tokens == before.num_generated_tokens
     assert counters.num_prompt_tokens == before.num_prompt_tokens
     assert counters.num_steps < before.num_steps
+
+
+def test_many_rows_draft_nothing(model: LanguageModel) -> None:
+    """But they do as soon as few are left."""
+    asked = [GenerationRequest(r.tokens, Sampling(max_tokens=20)) for r in requests()[:4]]
+    _, counters = said(model, asked, max_batch=4, max_draft_tokens=6)
+    assert counters.num_drafted_tokens == 0
+    asked[0] = GenerationRequest(asked[0].tokens, Sampling(max_tokens=60))
+    _, counters = said(model, asked, max_batch=4, max_draft_tokens=6)
+    assert counters.num_drafted_tokens > 0
 
 
 def test_a_right_draft_saves_its_steps(model: LanguageModel) -> None:

@@ -29,6 +29,8 @@ from tenure.model.weight_sets import WeightSet, WeightSets
 
 # When nobody decodes, nobody is kept waiting: prompts are read in larger steps.
 PREFILL_TOKENS_UNDISTURBED = 1024
+# With few rows a product waits for its weight and drafted rows cost little; with eight they cost what they give.
+DRAFTING_ROWS = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +192,7 @@ class RunningBatch:
         decoding = sorted((row for row in rows if row.num_pending == 1), key=lambda row: row.slot)
         room = self._chunk_tokens
         room = room if decoding else max(room, PREFILL_TOKENS_UNDISTURBED)
-        for row in decoding:
+        for row in decoding if len(decoding) <= DRAFTING_ROWS else ():
             row.draft = row.drafter.draft(row.num_left - 1)
         chosen = [(row, 1 + len(row.draft)) for row in decoding]
         num_prefill = 0
