@@ -122,4 +122,5 @@ def test_prometheus_reads_what_happened(moved: House) -> None:
     assert samples[("tenure_version_info", "champion", reply.system_fingerprint)] == 1
     assert samples[("tenure_swaps_total",)] == 0
     assert samples[("tenure_open",)] == 0
+    assert samples[("tenure_drafts_total", "accepted")] <= samples[("tenure_drafts_total", "drafted")]
     assert samples[("tenure_ledger_entries",)] == moved.runtime.store.ledger.head()

@@ -63,6 +63,30 @@ def test_a_sentence_that_refers_back_stays_with_the_one_before() -> None:
     assert texts(turn(1, "It is near the old canal bridge.")) == []
 
 
+@pytest.mark.parametrize(
+    "text", ["They moved Priya Venn to the Lyon desk.", "You can reach Priya Venn at the Lyon desk before noon."]
+)
+def test_nobody_in_particular_may_be_they_or_you(text: str) -> None:
+    assert texts(turn(1, text)) == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "They open at nine on Mondays and close at five.",
+        "You can leave the heavy boxes by the door.",
+        "It moved Priya Venn to the Lyon desk.",
+    ],
+)
+def test_what_stands_for_somebody_told_elsewhere_is_left_out(text: str) -> None:
+    assert texts(turn(1, text)) == []
+
+
+def test_they_stay_with_those_who_were_named() -> None:
+    told = "The Lyon desk has new heads. They moved Priya Venn to it."
+    assert texts(turn(1, told)) == [told]
+
+
 def test_only_what_was_said_since_the_last_reply_counts() -> None:
     earlier = (Message("user", "Imke Sand runs our Velden depot."), Message("assistant", "Noted."))
     later = replace(turn(2, "x"), messages=(*earlier, Message("user", "The Orsa office opened in 2004.")))

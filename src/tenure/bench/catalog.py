@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
+from tenure.bench.record import commit
 from tenure.config import Config
 from tenure.model.progress import Progress
 
 
 def _runner(module: str) -> Callable[..., None]:
     def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
+        commit()  # what runs is what is checked out now
         import_module(module).run(config, **({"seeds": seeds} if seeds else {}), progress=progress)
 
     return run

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tenure.bench.record import write_result
+from tenure.bench.record import commit, machine, write_result
 from tenure.bench.swaps import measure_swaps
 from tenure.bench.trial import run_trial, save_trial
 from tenure.bench.worlds.generator import world
@@ -62,10 +62,12 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
                 trial = run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress)
                 save_trial(trial, part)
                 if trial.numbers["night_status"] == "proposed" and not swaps.exists():
-                    swaps.write_text(json.dumps(measure_swaps(Path(folder), trial.numbers["version"])), "utf8")
+                    measured = measure_swaps(Path(folder), trial.numbers["version"])
+                    swaps.write_text(json.dumps({"commit": commit(), "machine": machine()} | measured), "utf8")
     done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
     swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no version to swap to"}
-    write_result("loop", pooled(done) | swapped, seeds=wanted)
+    metrics = pooled(done) | {key: value for key, value in swapped.items() if key not in ("commit", "machine")}
+    write_result("loop", metrics, seeds=wanted)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
-    """The commit that the code was checked out at, with a "+" when files of it were changed since; "" elsewhere."""
+    """The commit that the code was checked out at, with a "+" when files of it were changed since; "" elsewhere.
+
+    Asked once, when a benchmark starts: hours later somebody may have committed more.
+    """
     source = Path(__file__).resolve().parents[1]
     try:
         said = [

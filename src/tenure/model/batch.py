@@ -244,28 +244,32 @@ class RunningBatch:
             row.prefixes.keep(row.root, row.tokens[: row.num_prompt], self._slots, row.slot)
 
     def _speak(self, rows: Sequence[Row], logits_nV: Tensor) -> None:
-        """Choose for every row its next token, and further ones as long as they are what it had drafted."""
-        largest = logits_nV.argmax(dim=-1).tolist()
+        """Every row that has read all it holds says what comes next; its logits stand together, one for each draft."""
+        largest_n = logits_nV.argmax(dim=-1).tolist()
         place = 0
         for row in rows:
             draft, row.draft = row.draft, ()
-            num_right = 0
-            for i in range(1 + len(draft)):
-                if row.num_pending == 1:
-                    self._count(row, 1)  # the token that was read at this place is the row's own
-                try:
-                    choice = self._chosen(row, logits_nV[place + i], largest[place + i])
-                except Exception as error:  # a grammar that gave up or logits that are no numbers: this row's trouble
-                    self._finish(row, "error", error=f"{type(error).__name__}: {error}")
-                    break
-                self._take(row, choice)
-                if row.slot < 0 or i == len(draft) or choice.token != draft[i]:
-                    break
-                num_right += 1
-            place += 1 + len(draft)
+            after = place + 1 + len(draft)
+            num_right = self._say(row, draft, logits_nV[place:after], largest_n[place:after])
+            place = after
             row.drafter.fared(len(draft), num_right)
             self.counters.num_drafted_tokens += len(draft)
             self.counters.num_accepted_tokens += num_right
+
+    def _say(self, row: Row, draft: Sequence[int], logits_nV: Tensor, largest_n: Sequence[int]) -> int:
+        """Choose a row's next token, and further ones as long as they are what it drafted; returns how many were."""
+        for i in range(1 + len(draft)):
+            if row.num_pending == 1:
+                self._count(row, 1)  # the token that was read at this place is the row's own
+            try:
+                choice = self._chosen(row, logits_nV[i], largest_n[i])
+            except Exception as error:  # a grammar that gave up or logits that are no numbers: this row's trouble
+                self._finish(row, "error", error=f"{type(error).__name__}: {error}")
+                return i
+            self._take(row, choice)
+            if row.slot < 0 or i == len(draft) or choice.token != draft[i]:
+                return i
+        return len(draft)
 
     def _chosen(self, row: Row, logits_V: Tensor, largest: int) -> Choice:
         return Choice(largest) if row.sampler.plain else row.sampler.choose(logits_V)

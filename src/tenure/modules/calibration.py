@@ -1,4 +1,4 @@
-"""The threshold of matching: in worlds kept apart, half as many near-misses may fire as the gate allows.
+"""The threshold of matching: in worlds kept apart, fewer near-misses may fire than the gate allows.
 
 Every conversation of `calibration.jsonl` is put to a router that knows its whole world, as it will be by day. Called by
 `teaching` once a base has its skills.
@@ -22,7 +22,7 @@ from tenure.modules.evidence import knowledge_of
 from tenure.modules.router import Router
 from tenure.modules.skills import WrittenFact, conversation, worlds_of
 
-NEAR_SHARE = 0.01  # of the near-misses kept apart may fire: the near-miss suite refuses a night for twice as many
+NEAR_SHARE = 0.0125  # of the near-misses kept apart may fire: the near-miss suite refuses a night for .02 of its own
 UNREAD = -100.0  # log-odds of a conversation that is near no statement
 
 

@@ -96,7 +96,15 @@ class StoreCollector(Collector):
         if self._own_model:
             yield _gauge("tenure_running", "Rows of the running batch.", self._runtime.engine.num_running)
             yield _gauge("tenure_queue", "Requests waiting for a place in the batch.", self._runtime.engine.num_waiting)
+            yield self._drafts()
         yield _gauge("tenure_ledger_entries", "Entries in the ledger.", self._runtime.store.ledger.head())
+
+    def _drafts(self) -> Metric:
+        counters = self._runtime.engine.counters
+        drafts = CounterMetricFamily("tenure_drafts", "Drafted tokens, and those that were right.", labels=["kind"])
+        drafts.add_metric(["drafted"], counters.num_drafted_tokens)
+        drafts.add_metric(["accepted"], counters.num_accepted_tokens)
+        return drafts
 
     def _versions(self) -> Iterator[Metric]:
         registry = self._runtime.store.registry

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 
 from tenure.context.lead_ins import statement_of
-from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value
+from tenure.context.terms import CALENDAR, content_terms, coverage, kind_of_value, stem
 from tenure.sleep.clauses import PRONOUNS, Clause, head_noun, parse_clause
 
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|Mt|No|Inc|Ltd|Co|approx|vs|e\.g|i\.e|a\.m|p\.m)\.)$")
 _BREAK = re.compile(r"(?<=[.!?])[\"'”)]*\s+(?=[\"'“(]?[A-Z0-9])|\n+")
 SAME_SUBJECT = 0.99  # a plain statement replaces an earlier one only about the very same subject
 ANNOUNCED_OVERLAP = 0.5  # "Actually, ...": most of the words must be about the same
-
+IMPERSONAL = frozenset({"they", "they've", "they'll", "they'd", "they're"})  # may stand for nobody in particular
 
 _ONLY_ANNOUNCES = re.compile(
     r"^(?:oh,? |oops,? |sorry,? |wait,? |no,? )*(?:sorry|my mistake|my bad|scratch that|forget that|i misspoke|"
@@ -55,8 +55,21 @@ def normal_form(text: str) -> str:
 
 
 def refers_back(text: str) -> bool:
-    """Whether a sentence begins with a pronoun, so that it means nothing without the one before."""
+    """Whether a sentence begins with a pronoun and so means nothing without the one before.
+
+    `They moved Priya to Lyon` does mean something: whoever they are.
+    """
     words = re.findall(r"[\w']+", statement_of(text))
+    return _begins_with_pronoun(words) and not (words[0].lower() in IMPERSONAL and names_somebody(text))
+
+
+def names_somebody(text: str) -> bool:
+    """Whether a sentence has a proper name in it, other than a day or month, behind its first word."""
+    words = (word.partition("'")[0] for word in re.findall(r"[\w']+", statement_of(text))[1:])
+    return any(word[:1].isupper() and word != "I" and stem(word.lower()) not in CALENDAR for word in words)
+
+
+def _begins_with_pronoun(words: list[str]) -> bool:
     first = words[0].lower().partition("'")[0] if words else ""
     return first in PRONOUNS - {"i", "we", "you", "there"} and (
         first not in ("this", "that", "these", "those") or _bare(words)
@@ -68,7 +81,8 @@ def leans_back(text: str) -> bool:
 
     `Priya got it`, `The tyres there are new`; not `There is a new tyre`.
     """
-    return refers_back(text) or bool(_STANDS_FOR.search(text))
+    words = re.findall(r"[\w']+", statement_of(text))
+    return _begins_with_pronoun(words) or bool(_STANDS_FOR.search(text))
 
 
 def _bare(words: list[str]) -> bool:

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 
 from tenure.context.lead_ins import statement_of
 from tenure.context.notice import is_correction, is_statement
-from tenure.sleep.claims import contradicts, leans_back, normal_form, only_announces, overlap, refers_back, sentences_of
+from tenure.sleep.claims import (
+    contradicts,
+    leans_back,
+    names_somebody,
+    normal_form,
+    only_announces,
+    overlap,
+    refers_back,
+    sentences_of,
+)
 from tenure.sleep.secrets import secret_in
 from tenure.store.digests import canonical_json, digest_bytes
 from tenure.types import Feedback, FeedbackKind, Scope, Turn
@@ -29,7 +38,7 @@ _SMALL_TALK = re.compile(
     r"looking|going|not sure|thinking|sorry|curious|so )|"
     r"i (?:think|feel|guess|believe|hope|wish|wonder|suppose|love|"
     r"like|want|need|would|'d|'ll|can't|don't|tried|am (?:looking|trying|feeling)|was wondering)\b|i'd|i'll|"
-    r"you (?:are|were|can|could|should|did|said|know)\b|"
+    r"you (?:are|were|did|said|know)\b|(?P<advice>you (?:can|could|should)\b)|"
     r"that (?:is|was) (?:great|good|nice|fine|right|wrong|not)|that's)",
     re.IGNORECASE,
 )
@@ -190,13 +199,19 @@ def told_statements(text: str) -> tuple[str, ...]:
     """The statements of a message, one a piece; a sentence that leans on the one before it stays with it."""
     pieces: list[str] = []
     for sentence in sentences_of(text):
-        if only_announces(sentence) or not is_statement(sentence) or _SMALL_TALK.match(statement_of(sentence)):
+        if only_announces(sentence) or not is_statement(sentence) or _is_small_talk(sentence):
             continue
         if pieces and leans_back(sentence) and len(f"{pieces[-1]} {sentence}".split()) <= MAX_WORDS:
             pieces[-1] += f" {sentence}"
         else:
             pieces.append(sentence)
     return tuple(pieces)
+
+
+def _is_small_talk(sentence: str) -> bool:
+    """`You can say that again` is; `You can reach Priya at the Lyon desk` is not."""
+    found = _SMALL_TALK.match(statement_of(sentence))
+    return found is not None and not (found["advice"] and names_somebody(sentence))
 
 
 def _without_repeats(told: Sequence[_Told]) -> list[_Told]:

@@ -55,7 +55,7 @@ def examine_version(
     *,
     whole: bool = True,
     progress: Progress | None = None,
-    took: Callable[[str, float], None] | None = None,
+    took: Callable[[str, float], None] = lambda suite, seconds: None,
 ) -> Verdict:
     """Put a version before the gates against champion and anchor, attest the verdict and return it.
 
@@ -81,9 +81,9 @@ def examine_version(
         cache=cache,
         progress=progress,
     )
-    for suite in report.suites if took else ():
+    for suite in report.suites:
         for name, seconds in ((suite.suite, suite.seconds), (f"{suite.suite}, forced", suite.forced_seconds)):
-            if took and seconds:
+            if seconds:
                 took(name, seconds)
     verdict = judge(report, house.config.gate, night_index=1 + num_judged)
     attest_verdict(registry, verdict)
