@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tenure.errors import LearnError
-from tenure.model.training import Schedule, train
+from tenure.model.training import RunningMean, Schedule, train
 
 SCHEDULE = Schedule(num_steps=40, learning_rate=0.2, warmup_steps=5)
 
@@ -64,3 +64,16 @@ def test_no_step_and_no_number_are_errors() -> None:
         train([x], accumulate, endless(), SCHEDULE, budget_seconds=0)
     with pytest.raises(LearnError, match="lower it"):
         train([x], lambda batch: float("nan"), endless(), SCHEDULE, budget_seconds=9)
+
+
+def test_the_running_mean_lies_between_what_it_followed() -> None:
+    x = nn.Parameter(torch.tensor([0.0, 4.0]))
+    mean = RunningMean([x], decay=0.1)
+    with torch.no_grad():
+        for step, value in enumerate((1.0, 3.0), start=1):
+            x.fill_(value)
+            mean.follow(step)
+    mean.settle()
+    # At first it follows closely: the decay is step / (step + 10) as long as that is less than what was asked for.
+    first = torch.tensor([0.0, 4.0]).lerp(torch.ones(2), 10 / 11)
+    torch.testing.assert_close(x.detach(), first.lerp(torch.full((2,), 3.0), 0.9))

@@ -122,9 +122,9 @@ def run_demo(
         stage.say("A visitor asks the same", _percent(strange), "another principal: nothing leaks")
 
         naive = spend_night(stage, "naive-sft", budget)
-        stage.say("A night with naive-sft", naive.status, naive.reason[:160])
+        stage.say("A night with naive-sft", naive.status, naive.reason.partition(";")[0])
         ours = spend_night(stage, "distil-lora", budget, propose=True)
-        stage.say("A night with distil-lora", ours.status, ours.reason[:160])
+        stage.say("A night with distil-lora", ours.status, ours.reason.partition(";")[0])
         if ours.status == "proposed":
             promote_under_load(stage, ours.version)
             after = stage.ask(questions, memory=False)

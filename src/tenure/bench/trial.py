@@ -58,7 +58,7 @@ def run_trial(
             numbers |= {f"naive_{key}": value for key, value in naive_numbers(runtime, world, naive).items()}
         settings = NightSettings.of(config, learner="distil-lora", seed=seed, propose=True)
         ours = runtime.sleep(settings, progress=progress)
-        numbers |= night_numbers(ours)
+        numbers |= night_numbers(ours, studied=numbers.get("naive_seconds", {}).get("synthesize", 0.0))
         if ours.version:
             numbers |= version_numbers(runtime, world, ours.version)
         if ours.status == "proposed":
@@ -99,15 +99,19 @@ def naive_numbers(runtime: Runtime, world: World, result: NightResult) -> dict[s
     }
 
 
-def night_numbers(result: NightResult) -> dict[str, Any]:
-    """How long the night took and what the gate said."""
+def night_numbers(result: NightResult, *, studied: float = 0.0) -> dict[str, Any]:
+    """How long the night took and what the gate said.
+
+    `studied`: seconds of the self-study that the foil's night before it did for both.
+    """
     seconds = dict(result.seconds)
+    seconds["synthesize"] = seconds.get("synthesize", 0.0) + studied
     return {
         "night_status": result.status,
         "version": result.version,
         "night_reason": result.reason,
         "night_seconds": sum(seconds.values()),
-        "synthesize_seconds": seconds.get("synthesize", 0.0),
+        "synthesize_seconds": seconds["synthesize"],
         "learn_seconds": seconds.get("learn", 0.0),
         "gate_seconds": seconds.get("gate", 0.0),
         "gate_seconds_by_suite": dict(result.suite_seconds),

@@ -44,7 +44,7 @@ def sleep(
 
 def demo(
     context: typer.Context,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer facts, in five minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer facts: five minutes, twelve on slow cores.")] = False,
     report: Annotated[Path, typer.Option(help="Where the page with the curves goes.")] = Path("report.html"),
     as_json: JsonFlag = False,
 ) -> None:

@@ -129,3 +129,28 @@ def _step(
     nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
     optimiser.step()
     return loss
+
+
+class RunningMean:
+    """The exponential mean of parameters over the steps of a run: what the last steps only jittered about.
+
+    Iterate averaging (Polyak, Juditsky 1992) with a window: `decay` a step, at first step / (step + 10).
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
+        self._parameters = parameters
+        self._decay = decay
+        self._mean = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Take in the parameters as they are after that step, counted from 1."""
+        share = 1 - min(self._decay, step / (step + 10))
+        for mean, parameter in zip(self._mean, self._parameters, strict=True):
+            mean.lerp_(parameter, share)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the mean in the parameters' place."""
+        for mean, parameter in zip(self._mean, self._parameters, strict=True):
+            parameter.copy_(mean)

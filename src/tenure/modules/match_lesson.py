@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tenure.model.language_model import LanguageModel
 from tenure.model.lowrank import Placement, adapted, only_layers
-from tenure.model.training import Batch, Schedule, Told, train
+from tenure.model.training import Batch, RunningMean, Schedule, Told, train
 from tenure.modules.cross_encoder import head_scores, save_head, words_of
 from tenure.modules.evidence import NUM_LEXICAL, knowledge_of, matches_of, reading_of
 from tenure.modules.near_misses import alike, names_of, numbers_of, other_number
@@ -34,6 +34,7 @@ STRANGE_SHARE = 0.6  # of those that name what the statement names are asked abo
 BOTH_SHARE = 0.3  # or have the name exchanged on both sides,
 TOLD_SHARE = 0.3  # or in the statement alone
 PAIRS_PER_STEP = 96
+MEAN_DECAY = 0.997  # of the weights, a step
 RUN_LENGTH = 8  # pairs of one statement stand together in a step: they share its prefix
 
 
@@ -139,7 +140,7 @@ def teach_matching(
     seed: int = 0,
     told: Told | None = None,
 ) -> None:
-    """Train adapter and head and write them.
+    """Train adapter and head and write the mean of their weights over the last steps.
 
     The threshold is even odds until `calibrate` sets it.
     """
@@ -158,7 +159,15 @@ def teach_matching(
         adapted(model.network, placement, seed=seed) as adapter,
     ):
         parameters = [*adapter.parameters(), *reader.head.values()]
-        train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=told)
+        mean = RunningMean(parameters, MEAN_DECAY)
+
+        def taken(step: int, planned: int, loss: float) -> None:
+            mean.follow(step)
+            if told:
+                told(step, planned, loss)
+
+        train(parameters, gradients, _steps(pairs, seed), schedule, budget_seconds=float("inf"), told=taken)
+        mean.settle()
         adapter.save(directory, base_name=model.name)
     save_head(directory, reader.head, layer=layer, threshold=0.0)
 
