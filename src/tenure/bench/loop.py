@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tenure.bench.record import commit, machine, write_result
+from tenure.bench.record import commit, write_result
 from tenure.bench.swaps import measure_swaps
 from tenure.bench.trial import run_trial, save_trial
 from tenure.bench.worlds.generator import world
@@ -63,11 +63,10 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
                 save_trial(trial, part)
                 if trial.numbers["night_status"] == "proposed" and not swaps.exists():
                     measured = measure_swaps(Path(folder), trial.numbers["version"])
-                    swaps.write_text(json.dumps({"commit": commit(), "machine": machine()} | measured), "utf8")
+                    swaps.write_text(json.dumps(measured | {"swap_commit": commit()}), "utf8")
     done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
     swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no version to swap to"}
-    metrics = pooled(done) | {key: value for key, value in swapped.items() if key not in ("commit", "machine")}
-    write_result("loop", metrics, seeds=wanted)
+    write_result("loop", pooled(done) | swapped, seeds=wanted)
 
 
 def parse_seeds(text: str) -> list[int]:

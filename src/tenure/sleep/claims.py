@@ -16,7 +16,7 @@ _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|Mt|No|Inc|Ltd|Co
 _BREAK = re.compile(r"(?<=[.!?])[\"'”)]*\s+(?=[\"'“(]?[A-Z0-9])|\n+")
 SAME_SUBJECT = 0.99  # a plain statement replaces an earlier one only about the very same subject
 ANNOUNCED_OVERLAP = 0.5  # "Actually, ...": most of the words must be about the same
-IMPERSONAL = frozenset({"they", "they've", "they'll", "they'd", "they're"})  # may stand for nobody in particular
+
 
 _ONLY_ANNOUNCES = re.compile(
     r"^(?:oh,? |oops,? |sorry,? |wait,? |no,? )*(?:sorry|my mistake|my bad|scratch that|forget that|i misspoke|"
@@ -59,18 +59,27 @@ def refers_back(text: str) -> bool:
 
     `They moved Priya to Lyon` does mean something: whoever they are.
     """
-    words = re.findall(r"[\w']+", statement_of(text))
-    return _begins_with_pronoun(words) and not (words[0].lower() in IMPERSONAL and names_somebody(text))
+    words = _words(text)
+    return _begins_with_pronoun(words) and not (_bare_form(words[0]) == "they" and names_somebody(text))
 
 
 def names_somebody(text: str) -> bool:
     """Whether a sentence has a proper name in it, other than a day or month, behind its first word."""
-    words = (word.partition("'")[0] for word in re.findall(r"[\w']+", statement_of(text))[1:])
+    words = (word.partition("'")[0] for word in _words(text)[1:])
     return any(word[:1].isupper() and word != "I" and stem(word.lower()) not in CALENDAR for word in words)
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", statement_of(text))
+
+
+def _bare_form(word: str) -> str:
+    """`They've` as `they`."""
+    return word.lower().partition("'")[0]
+
+
 def _begins_with_pronoun(words: list[str]) -> bool:
-    first = words[0].lower().partition("'")[0] if words else ""
+    first = _bare_form(words[0]) if words else ""
     return first in PRONOUNS - {"i", "we", "you", "there"} and (
         first not in ("this", "that", "these", "those") or _bare(words)
     )
@@ -81,8 +90,7 @@ def leans_back(text: str) -> bool:
 
     `Priya got it`, `The tyres there are new`; not `There is a new tyre`.
     """
-    words = re.findall(r"[\w']+", statement_of(text))
-    return _begins_with_pronoun(words) or bool(_STANDS_FOR.search(text))
+    return _begins_with_pronoun(_words(text)) or bool(_STANDS_FOR.search(text))
 
 
 def _bare(words: list[str]) -> bool:
