@@ -51,12 +51,16 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a reply said what it said: the version, its modules and memories, and the turns behind each of them."""
+    """Why a reply said what it said: the version, its modules and memories, and the turns behind each of them.
+
+    `skills`: the digests of what else was attached, which no turn of a user taught.
+    """
 
     turn: Turn
     version: Version | None
     memories: tuple[Memory, ...]
     modules: Mapping[str, tuple[str, ...]]
+    skills: tuple[str, ...]
     sources: tuple[Turn, ...]
     feedback: tuple[Feedback, ...]
 
@@ -146,6 +150,8 @@ class Runtime:
         served = self.served.load(self.store.registry.version(self._digest_of(call)))
         recall = self.recall(call)
         plan = self.served.plan(served, call.messages, call.scope)
+        if recall.memories:
+            plan = self.served.with_notes(served, plan)
         now = time.time()
         turn = Turn(
             id=new_turn_id(),
@@ -187,6 +193,7 @@ class Runtime:
             call.messages,
             count_tokens=lambda messages: self._count_tokens(messages, call.tools),
             room_tokens=room_tokens,
+            examples=self._served is None or not self._served.can_read,
         )
 
     def _submit(self, call: ChatCall, plan: Plan, recall: Recall) -> Generation:
@@ -354,10 +361,11 @@ class Runtime:
         registry = self.store.registry
         version = registry.version(turn.version) if turn.version else None
         memories = tuple(self.store.memories.get(memory_id) for memory_id in turn.memory_ids)
-        modules = {digest: self._sources_of(digest) for digest in turn.module_ids}
+        skills = tuple(i for i in turn.module_ids if version and i not in {m.digest for m in version.modules})
+        modules = {digest: self._sources_of(digest) for digest in turn.module_ids if digest not in skills}
         wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
         return Explanation(
-            turn, version, memories, modules, self._turns(wanted), self.store.ledger.feedback_of(turn_id)
+            turn, version, memories, modules, skills, self._turns(wanted), self.store.ledger.feedback_of(turn_id)
         )
 
     def _sources_of(self, module: str) -> tuple[str, ...]:

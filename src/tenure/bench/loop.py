@@ -1,8 +1,9 @@
 """bench-loop: ten worlds of 24 facts, told once, slept on, examined; then versions swapped under load.
 
 Each world is a seed of its own and is kept when it is done (`bench/results/parts/`, in the repository, with the commit
-that made it), so that the benchmark resumes, on another day if need be; delete a part to measure it again. Targets
-stand in the issue tracker and in docs/benchmarks.md.
+that made it), so that the benchmark resumes, on another day if need be; delete a part to measure it again. What a world
+gives before its first night is a part of its own (`told-N.json`): a minute to measure anew, where a night takes half an
+hour. Targets stand in the issue tracker and in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from tenure.bench.record import commit, write_result
 from tenure.bench.swaps import measure_swaps
-from tenure.bench.trial import run_trial, save_trial
+from tenure.bench.trial import TOLD, run_told, run_trial
 from tenure.bench.worlds.generator import world
 from tenure.config import Config
 from tenure.gates.statistics import cluster_bootstrap_bounds
@@ -54,19 +55,45 @@ MEANS = (
 def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
     """Run the seeds that aren't there yet ("0-9" by default), then pool all that are."""
     wanted = parse_seeds(seeds or "0-9")
-    swaps = PARTS / "swaps.json"
     for seed in wanted:
-        part = PARTS / f"loop-{seed}.json"
-        if not part.exists():
-            with tempfile.TemporaryDirectory(prefix="tenure-loop-") as folder:
-                trial = run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress)
-                save_trial(trial, part)
-                if trial.numbers["night_status"] == "proposed" and not swaps.exists():
-                    measured = measure_swaps(Path(folder), trial.numbers["version"])
-                    swaps.write_text(json.dumps(measured | {"swap_commit": commit()}), "utf8")
-    done = [json.loads((PARTS / f"loop-{seed}.json").read_text("utf8")) for seed in wanted]
-    swapped = json.loads(swaps.read_text("utf8")) if swaps.exists() else {"swap_note": "no version to swap to"}
+        if not part(f"loop-{seed}").exists():
+            measure(config, seed, progress)
+        elif not part(f"told-{seed}").exists():
+            with tempfile.TemporaryDirectory(prefix="tenure-told-") as folder:
+                told = run_told(config, world(seed), home=Path(folder), progress=progress)
+                save_part(told, part(f"told-{seed}"))
+    done = [kept(f"loop-{seed}") | kept(f"told-{seed}") for seed in wanted]
+    swapped = kept("swaps") if part("swaps").exists() else {"swap_note": "no version to swap to"}
     write_result("loop", pooled(done) | swapped, seeds=wanted)
+
+
+def measure(config: Config, seed: int, progress: Progress | None) -> None:
+    """A whole world; the first version that passes also gives the swaps."""
+    with tempfile.TemporaryDirectory(prefix="tenure-loop-") as folder:
+        numbers = run_trial(config, world(seed), seed=seed, home=Path(folder), progress=progress)
+        save_part({key: numbers.pop(key) for key in TOLD}, part(f"told-{seed}"))
+        save_part(numbers, part(f"loop-{seed}"))
+        if numbers["night_status"] == "proposed" and not part("swaps").exists():
+            save_part(measure_swaps(Path(folder), numbers["version"]) | {"swap_commit": commit()}, part("swaps"))
+
+
+def part(name: str) -> Path:
+    """Where a finished part is kept."""
+    return PARTS / f"{name}.json"
+
+
+def kept(name: str) -> dict[str, Any]:
+    """A finished part."""
+    numbers: dict[str, Any] = json.loads(part(name).read_text("utf8"))
+    return numbers
+
+
+def save_part(numbers: Mapping[str, Any], path: Path) -> None:
+    """Keep a finished part, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(numbers), "utf8")
+    aside.rename(path)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -98,7 +125,8 @@ def pooled(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     metrics["rollback_bit_identical"] = bool(trials) and all(trial.get("rollback_bit_identical") for trial in trials)
     metrics["nights_passed"] = sum(bool(trial.get("passed")) for trial in trials)
     metrics["num_worlds"] = len(trials)
-    metrics["commits"] = sorted({str(trial.get("commit", "")) for trial in trials})
+    for key in ("commit", "told_commit"):
+        metrics[f"{key}s"] = sorted({str(trial.get(key, "")) for trial in trials})
     return metrics
 
 

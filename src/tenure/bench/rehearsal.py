@@ -32,8 +32,7 @@ def run(config: Config, *, seeds: str = "", progress: Progress | None = None) ->
     for seed in wanted:
         with tempfile.TemporaryDirectory(prefix="tenure-rehearsal-") as folder:
             world = development_world(WORLDS[seed])
-            trial = run_trial(config, world, seed=seed, home=Path(folder), foil=False, progress=progress)
-            trials.append(trial.numbers)
+            trials.append(run_trial(config, world, seed=seed, home=Path(folder), foil=False, progress=progress))
     kinds = {WORLDS[t["seed"]]: t.get("closed_book_by_kind", {}) for t in trials}
     write_result("rehearsal", pooled(trials) | {"closed_book_by_kind": kinds}, seeds=wanted)
 

@@ -6,10 +6,9 @@ which knows nothing of `sleep/`.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,16 @@ from tenure.types import Alias, Message, Outcome, Scope, Version
 COLLEAGUE, STRANGER = Scope("world", "colleague"), Scope("world", "stranger")
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The numbers of one world; lists hold one entry per question or item, so that seeds can be pooled."""
-
-    seed: int
-    numbers: dict[str, Any]
+TOLD = ("told_once_accuracy", "told_once", "cross_principal_leaks", "told_commit")
 
 
 def run_trial(
     config: Config, world: World, *, seed: int, home: Path, foil: bool = True, progress: Progress | None = None
-) -> Trial:
-    """Tell the world's facts to a fresh home, spend a naive (`foil`) and a distilling night, and measure."""
+) -> dict[str, Any]:
+    """Tell the world's facts to a fresh home, spend a naive (`foil`) and a distilling night, and measure.
+
+    The numbers of one world; lists hold one entry per question or item, so that seeds can be pooled.
+    """
     config = replace(config, store=replace(config.store, home=str(home)))
     runtime = Runtime.open(config, progress=progress)
     try:
@@ -63,7 +60,16 @@ def run_trial(
             numbers |= version_numbers(runtime, world, ours.version)
         if ours.status == "proposed":
             numbers |= reversal(runtime, ours.version)
-        return Trial(seed, numbers)
+        return numbers
+    finally:
+        runtime.close()
+
+
+def run_told(config: Config, world: World, *, home: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """What a trial measures before its first night, alone: the context layer of today beside an older night."""
+    runtime = Runtime.open(replace(config, store=replace(config.store, home=str(home))), progress=progress)
+    try:
+        return told_once(runtime, world)
     finally:
         runtime.close()
 
@@ -77,7 +83,12 @@ def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
         known += marks([item], ask(runtime, [item.messages], COLLEAGUE, memory=True))
         stranger = ask(runtime, [item.messages], STRANGER, memory=True)
         leaks += bool(stranger[0].memory_ids) or marks([item], stranger)[0]
-    return {"told_once_accuracy": share(known), "told_once": known, "cross_principal_leaks": leaks}
+    return {
+        "told_once_accuracy": share(known),
+        "told_once": known,
+        "cross_principal_leaks": leaks,
+        "told_commit": commit(),
+    }
 
 
 def naive_numbers(runtime: Runtime, world: World, result: NightResult) -> dict[str, Any]:
@@ -251,11 +262,3 @@ def answerer_of(runtime: Runtime, digest: str) -> EngineAnswerer:
     """A version of this runtime as an exam sees it."""
     house = runtime.house()
     return EngineAnswerer(house, house.served.load(runtime.store.registry.version(digest)))
-
-
-def save_trial(trial: Trial, path: Path) -> None:
-    """Keep a finished seed, so that the benchmark resumes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(trial.numbers), "utf8")
-    aside.rename(path)

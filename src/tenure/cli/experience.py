@@ -84,7 +84,7 @@ def _say(
         typer.echo("")
         LOG.print(
             f"[dim]{reply.id}  {reply.fingerprint[:12]}  "
-            f"{len(reply.memory_ids)} memories, {len(reply.module_ids)} modules[/dim]"
+            f"{len(reply.memory_ids)} memories, {len(reply.module_ids)} attachments[/dim]"
         )
     return reply, result
 

@@ -2,7 +2,8 @@
 
 The form was measured on SmolLM2-135M (LOG.md, "how to hand over a note"): a bare note in front of the question is
 ignored by a third of the replies, in the system message by half; with two examples nine in ten use it. The examples are
-constant text, so the engine's prefix cache computes them once. Called by `recall`.
+constant text, so the engine's prefix cache computes them once. A base with the skill of reading is shown none. Called
+by `recall`.
 """
 
 from __future__ import annotations

@@ -83,9 +83,17 @@ class Context:
         return [likest] if likeness(text, likest.text) > 0 else []
 
     def recall(
-        self, scope: Scope, messages: Sequence[Message], *, count_tokens: CountTokens, room_tokens: int
+        self,
+        scope: Scope,
+        messages: Sequence[Message],
+        *,
+        count_tokens: CountTokens,
+        room_tokens: int,
+        examples: bool = True,
     ) -> Recall:
         """Choose memories for the last user message and write them in front of it.
+
+        `examples`: show how such notes are used; a model that was taught to read them doesn't need it.
 
         `count_tokens` says how many tokens messages take in the model's own format; `room_tokens` is what the window
         leaves for prompt and memories together. Where there is no room for the worked examples they are left out, where
@@ -100,8 +108,8 @@ class Context:
             # The best one stands nearest to the question.
             if self._fits([memory, *chosen], messages, count_tokens, room_tokens):
                 chosen.insert(0, memory)
-        with_examples = count_tokens(written_in(messages, chosen)) <= room_tokens
-        return Recall(tuple(chosen), written_in(messages, chosen, examples=with_examples))
+        shown = examples and count_tokens(written_in(messages, chosen)) <= room_tokens
+        return Recall(tuple(chosen), written_in(messages, chosen, examples=shown))
 
     def _fits(
         self, chosen: Sequence[Memory], messages: Sequence[Message], count_tokens: CountTokens, room_tokens: int

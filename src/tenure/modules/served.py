@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
+from tenure.modules.skills import READING, skill
 from tenure.store.digests import effective_digest, version_digest, weight_set_digest
 from tenure.store.objects import Objects
 from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Version
@@ -60,6 +61,21 @@ class ServedVersions:
         self._objects = objects
         self._lock = threading.RLock()
         self._ready: dict[str, ServedVersion] = {}
+        self._reading = self._kept_reading()
+
+    def _kept_reading(self) -> str:
+        """The digest of the base's skill of reading, kept among the objects and loaded; "" for a base without it."""
+        directory = skill(READING, self._model)
+        if directory is None:
+            return ""
+        digest = self._objects.put_directory(directory)
+        self._engine.add_attachment(digest, self._objects.path(digest))
+        return digest
+
+    @property
+    def can_read(self) -> bool:
+        """Whether the base was taught to answer from notes: then the prompt needs no worked examples of it."""
+        return bool(self._reading)
 
     def load(self, version: Version) -> ServedVersion:
         """Make a version ready; a second call returns the same. Raises TamperedObject or BrokenModel."""
@@ -136,6 +152,13 @@ class ServedVersions:
             return self._plan(served, served.version.modules)
         nearest = {choice.module if choice is not None else routed[0].digest}
         return self._plan(served, [m for m in served.version.modules if _used(m, nearest)])
+
+    def with_notes(self, served: ServedVersion, plan: Plan) -> Plan:
+        """The plan of a request whose prompt has notes: the skill of reading is on besides what it runs on."""
+        if not self._reading:
+            return plan
+        uses = (*plan.uses, AttachmentUse(self._reading))
+        return replace(plan, uses=uses, effective=effective_digest(served.version, uses))
 
     def bare(self, served: ServedVersion) -> Plan:
         """What a request runs on when the router abstains."""

@@ -3,16 +3,17 @@
 Each is a low-rank adapter in PEFT layout, trained by `make skills` on `matching.jsonl` (invented facts, with questions
 as people put them) and found here: in the package by the digest of the base's weights, or in the model's own directory.
 `ASKING` makes the base write questions about a statement; `FINDING` lays a question near the statement that answers it
-(`bi_encoder`); `MATCHING` says whether a statement answers a question (`cross_encoder`). A base without skills does
-without: questions by rules, detectors fitted by night.
+(`bi_encoder`); `MATCHING` says whether a statement answers a question (`cross_encoder`); `READING` makes it answer from
+the notes in its prompt. A base without skills does without: questions by rules, detectors fitted by night, worked
+examples in front of the notes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tenure.types import Message
 ASKING = "asking"
 FINDING = "finding"
 MATCHING = "matching"
+READING = "reading"
 SHIPPED = Path(str(resources.files("tenure"))) / "skills"
 WORLD_SIZE = 24  # statements that stand together in the written files as if one person had told them
 SEPARATOR = " | "  # between the turns of a conversation in one line
@@ -71,11 +73,15 @@ def conversation(texts: Sequence[str]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFact:
-    """An invented statement, conversations that it answers, and conversations near it that it doesn't."""
+    """An invented statement, conversations that it answers, and conversations near it that it doesn't.
+
+    `replies`: for some of the first, by their place in `about`, what somebody who knows the statement replies.
+    """
 
     statement: str
     about: tuple[tuple[str, ...], ...]
     near: tuple[tuple[str, ...], ...]
+    replies: Mapping[int, str] = field(default_factory=dict)
 
 
 def written_facts(name: str = "matching.jsonl") -> list[WrittenFact]:
@@ -83,7 +89,12 @@ def written_facts(name: str = "matching.jsonl") -> list[WrittenFact]:
     lines = resources.files("tenure.modules").joinpath(name).read_text("utf8").splitlines()
     facts = map(json.loads, lines)
     return [
-        WrittenFact(fact["statement"], tuple(map(tuple, fact["about"])), tuple(map(tuple, fact["near"])))
+        WrittenFact(
+            fact["statement"],
+            tuple(map(tuple, fact["about"])),
+            tuple(map(tuple, fact["near"])),
+            {int(line): reply for line, reply in fact.get("replies", {}).items()},
+        )
         for fact in facts
     ]
 

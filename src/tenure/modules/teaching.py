@@ -27,10 +27,12 @@ from tenure.modules.calibration import calibrate
 from tenure.modules.find_lesson import facts_to_place, teach_finding
 from tenure.modules.match_lesson import PAIRS_PER_STEP, lesson_pairs, teach_matching
 from tenure.modules.objectives import Example, FrozenBelow, accumulate
+from tenure.modules.read_lesson import reading_examples
 from tenure.modules.skills import (
     ASKING,
     FINDING,
     MATCHING,
+    READING,
     SHIPPED,
     WrittenFact,
     asked_about,
@@ -40,7 +42,7 @@ from tenure.modules.skills import (
 )
 
 TREE_TOKENS = 1024
-FACTS_PER_STEP = 4  # of asking: questions about one fact share its prompt
+FACTS_PER_STEP = 4  # of asking and reading: what is said about one fact shares its prompt
 FIND_LAYER_SHARE = 0.3  # of the base's layers are read through to find,
 MATCH_LAYER_SHARE = 0.6  # and to match
 MATCH_EPOCHS = 3
@@ -156,6 +158,22 @@ def teach_to_match(model: LanguageModel, directory: Path) -> None:
     halve(directory)
 
 
+def teach_to_read(model: LanguageModel, directory: Path) -> None:
+    """Once over the facts that have replies, rank 8."""
+    device = model.network.device
+    model.network.to("cpu")  # where the engine lets the base give replies of its own
+    groups = reading_examples(Engine(model, EngineConfig()), model, written_facts(), neutral_prompts())
+    model.network.to(device)
+    teach(
+        model,
+        groups,
+        directory,
+        placement=Placement(rank=8, alpha=16.0),
+        schedule=Schedule(num_steps=len(groups) // FACTS_PER_STEP, learning_rate=1e-3, warmup_steps=10),
+        groups_per_step=FACTS_PER_STEP,
+    )
+
+
 def set_threshold(model: LanguageModel, skills: Path) -> None:
     """The threshold of matching, by the worlds kept apart (`calibration.jsonl`)."""
     finding = skills / FINDING if (skills / FINDING).is_dir() else None
@@ -164,7 +182,7 @@ def set_threshold(model: LanguageModel, skills: Path) -> None:
     _say(f"matching: recognises {right:.3f} of the questions kept apart, fires on {false:.3f} of their near-misses")
 
 
-LESSONS = {ASKING: teach_to_ask, FINDING: teach_to_find, MATCHING: teach_to_match}
+LESSONS = {ASKING: teach_to_ask, FINDING: teach_to_find, MATCHING: teach_to_match, READING: teach_to_read}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,0 +1,81 @@
+"""Notes are read with the base's skill of reading, where it has one: named, explained, and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_runtime import ADMIN, ANNA, BEN, say
+
+from tenure.config import load_config
+from tenure.context.notes import EXAMPLE_MESSAGES
+from tenure.model.language_model import load_language_model
+from tenure.model.lowrank import Placement
+from tenure.model.training import Schedule
+from tenure.modules.skills import written_facts
+from tenure.modules.teaching import asking_examples, teach
+from tenure.runtime import ChatCall, Runtime
+from tenure.types import Message
+
+TOLD = "The gate code of the Ostrel depot is 4471."
+QUESTION = "What is the gate code of the Ostrel depot?"
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with an adapter for a skill of reading: what it was taught matters to nobody here."""
+    own = tmp_path_factory.mktemp("base") / "model"
+    shutil.copytree(tiny_model_directory, own)
+    model = load_language_model(own, precision="fp32", threads=1)
+    groups = asking_examples(model, written_facts()[:2])
+    schedule = Schedule(num_steps=3, learning_rate=0.1)
+    placement = Placement(rank=2, alpha=4.0)
+    teach(model, groups, own / "skills" / "reading", placement=placement, schedule=schedule, groups_per_step=1)
+    return own
+
+
+@pytest.fixture
+def runtime(taught: Path, tmp_path: Path) -> Iterator[Runtime]:
+    flags = {"model.name": str(taught), "store.home": str(tmp_path / "home"), "model.precision": "fp32"}
+    opened = Runtime.open(load_config(flags={**flags, "model.threads": 1}, environment={}))
+    yield opened
+    opened.close()
+
+
+def test_the_skill_is_on_where_a_note_is_in_the_prompt_and_only_there(runtime: Runtime) -> None:
+    told = say(runtime, TOLD)
+    noted, without, other = say(runtime, QUESTION), say(runtime, QUESTION, memory=False), say(runtime, QUESTION, BEN)
+    assert len(noted.module_ids) == 1
+    assert noted.effective != without.effective
+    for reply in (told, without, other):
+        assert not reply.module_ids
+        assert reply.effective == without.effective
+
+
+def test_the_skill_changes_the_reply(runtime: Runtime) -> None:
+    """An adapter that is named but not applied would be a lie in the ledger."""
+    say(runtime, TOLD)
+    call = ChatCall((Message("user", QUESTION),), ANNA)
+    prompt = runtime.recall(call).messages
+    noted = runtime.chat(replace(call, sampling=replace(call.sampling, max_tokens=8))).result().message
+    bare = ChatCall(prompt, ANNA, sampling=replace(call.sampling, max_tokens=8), memory=False)
+    assert noted != runtime.chat(bare).result().message
+
+
+def test_no_worked_examples_are_shown_to_a_base_that_can_read(runtime: Runtime) -> None:
+    say(runtime, TOLD)
+    messages = runtime.recall(ChatCall((Message("user", QUESTION),), ANNA)).messages
+    assert TOLD in messages[-1].content
+    assert not set(EXAMPLE_MESSAGES) & set(messages)
+
+
+def test_why_tells_the_skill_from_what_users_taught_and_its_bytes_are_kept(runtime: Runtime) -> None:
+    say(runtime, TOLD)
+    reply = say(runtime, QUESTION)
+    explained = runtime.why(reply.id, ANNA, ADMIN)
+    assert explained.skills == reply.module_ids
+    assert not explained.modules
+    assert (runtime.store.objects.path(explained.skills[0]) / "adapter_model.safetensors").is_file()
