@@ -49,6 +49,9 @@ class EngineConfig:
     max_draft_tokens: int = setting(
         8, "Tokens of a reply that are guessed from what its row holds and checked in one step; 0 switches it off."
     )
+    compile_products: bool = setting(
+        True, "In fp32: compile products that read bf16 weights as they are, where there is a C++ compiler."
+    )
     prefix_cache_bytes: int = setting(256 * 2**20, "Memory for shared-prefix KV reuse; 0 switches it off.")
     weight_sets_bytes: int = setting(
         2 * 2**30, "Memory for weight sets beside the base; the oldest idle one goes first."

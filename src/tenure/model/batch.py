@@ -75,6 +75,11 @@ class Row:
         return len(self.tokens) - self.num_kept
 
     @property
+    def replying(self) -> bool:
+        """Whether what is pending continues the reply; the last token of a prompt doesn't."""
+        return self.num_kept >= self.num_prompt
+
+    @property
     def num_left(self) -> int:
         """Tokens that the reply may still have."""
         return self.num_prompt + self.request.sampling.max_tokens - len(self.tokens)
@@ -185,15 +190,16 @@ class RunningBatch:
                 self._run([row])
 
     def _choose(self, rows: Sequence[Row]) -> list[tuple[Row, int]]:
-        """(row, tokens) of this step: decoding rows in the order of their slots, then prompts as they came.
+        """(row, tokens) of this step: replies in the order of their slots, then prompts as they came.
 
         A prompt gets its whole chunk or nothing, so that where its chunks end doesn't depend on its neighbours.
         """
-        decoding = sorted((row for row in rows if row.num_pending == 1), key=lambda row: row.slot)
+        single = (row for row in rows if row.num_pending == 1)
+        decoding = sorted(single, key=lambda row: (not row.replying, row.slot))
         room = self._chunk_tokens
         room = room if decoding else max(room, PREFILL_TOKENS_UNDISTURBED)
         for row in decoding if len(decoding) <= DRAFTING_ROWS else ():
-            row.draft = row.drafter.draft(row.num_left - 1)
+            row.draft = row.drafter.draft(row.num_left - 1) if row.replying else ()
         chosen = [(row, 1 + len(row.draft)) for row in decoding]
         num_prefill = 0
         for row in rows:
@@ -227,6 +233,7 @@ class RunningBatch:
             SlotAttention(self._slots, decoding, chunks),
             chosen[0][0].weight_set.weights,
             self._shelf.terms([(row.used, count) for row, count in chosen]),
+            num_replying=sum(count for row, count in chosen if row.replying),
         )
         hidden_NC = self._network.hidden(torch.tensor(tokens), torch.tensor(positions), plan)
         logits_nV = self._network.logits(hidden_NC, torch.tensor(ready, dtype=torch.long), plan) if ready else None

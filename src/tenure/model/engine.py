@@ -47,7 +47,7 @@ class Engine:
         self.settings = settings
         self.max_context_tokens = min(settings.max_context_tokens, model.max_context_tokens)
         self._model = model
-        self._network = ServedNetwork(model)
+        self._network = ServedNetwork(model, compiled=settings.compile_products)
         self._shelf = Shelf(self._network.layers, self._network.dtype)
         self._weight_sets = WeightSets(self._network.layers, self._network.packing, settings.weight_sets_bytes)
         self._batch = RunningBatch(
@@ -259,8 +259,8 @@ class Engine:
 
     @property
     def num_weight_bytes(self) -> int:
-        """What a decoding step reads of the base's linear layers."""
-        return sum(layer.num_bytes for layer in self._network.layers.values())
+        """What a step in which one reply goes on reads of the base's linear layers."""
+        return sum(layer.num_bytes_read for layer in self._network.layers.values())
 
     @property
     def num_layers(self) -> int:

@@ -30,9 +30,9 @@ class ServedNetwork:
     Raises BrokenModel for an architecture whose attention can't be replaced.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, *, compiled: bool = True) -> None:
         self.desk = Desk()
-        self.packing = packing_of(model.precision, model.network.dtype)
+        self.packing = packing_of(model.precision, model.network.dtype, compiled=compiled)
         self._network = _same_parameters(model.network)
         self._network.config.get_text_config()._attn_implementation = ATTENTION_NAME
         self._network.config._attn_implementation = ATTENTION_NAME
@@ -76,7 +76,8 @@ class ServedNetwork:
     def logits(self, hidden_NC: Tensor, index_n: Tensor, plan: Plan) -> Tensor:
         """float32 logits [n, V] of a selection of the packed tokens."""
         terms = plan.terms.rows(index_n) if plan.terms is not None else None
-        self.desk.plan = Plan(plan.attention, plan.weights, terms)
+        num_replying = int((index_n < plan.num_replying).sum()) if plan.num_replying else 0  # they come first here too
+        self.desk.plan = Plan(plan.attention, plan.weights, terms, num_replying)
         try:
             logits: Tensor = self._head(hidden_NC[index_n]).float()
         finally:

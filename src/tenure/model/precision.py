@@ -1,8 +1,9 @@
-"""Weights in the form that one product computes with: plain, packed for oneDNN, or 8-bit integers.
+"""Weights in the form that one product computes with: plain, packed for oneDNN, read as bf16, or 8-bit integers.
 
 The choice is the model's `precision`; what is measured behind it is in docs/engine.md. Knows no layers; called by the
 served network when it is built and when weight deltas are merged.
-Shapes: N rows, I inputs, O outputs.
+Shapes: N rows, I inputs, O outputs. Rows that continue a reply come first; a row's kind decides how it is multiplied,
+never its neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tenure.model.compiled import can_compile, few_rows_product
+
+LEAST_NARROW = 2**17  # values: a smaller weight stays in the processor's caches, whatever its form
 INT8_MAX = 127
 # torch's int8 kernel reads half the bytes but computes slowly: beyond so many rows the packed bf16 product wins.
 INT8_ROWS = 4
@@ -34,8 +38,13 @@ class Weight(Protocol):
         """Memory that it takes."""
         ...
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
-        """x W^T + b, [N, O]."""
+    @property
+    def num_bytes_read(self) -> int:
+        """What a step in which one reply goes on reads of it."""
+        ...
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
+        """x W^T + b, [N, O]; the first `num_replying` rows continue replies, the others are of prompts."""
         ...
 
 
@@ -49,7 +58,11 @@ class PlainWeight:
     def num_bytes(self) -> int:
         return self.weight_OI.numel() * self.weight_OI.element_size()
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+    @property
+    def num_bytes_read(self) -> int:
+        return self.num_bytes
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
         return functional.linear(x_NI, self.weight_OI, bias_O)
 
 
@@ -63,11 +76,42 @@ class PackedWeight:
     packed: Tensor
     num_bytes: int
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+    @property
+    def num_bytes_read(self) -> int:
+        return self.num_bytes
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
         if x_NI.shape[0] == 1 and x_NI.shape[1] > ONE_ROW_INPUTS:
             return self.product(torch.cat((x_NI, x_NI)), bias_O)[:1]
         y_NO: Tensor = _packed_linear(x_NI, self.packed, bias_O, "none", [], "")
         return y_NO
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowWeight:
+    """fp32 values that bf16 holds exactly: replying rows read them as bf16 and compute in fp32 (`compiled`).
+
+    A few rows wait for the weight, and so wait half as long. Prompts, which compute more than they read, use `wide`.
+    """
+
+    weight_OI: Tensor
+    wide: Weight
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_bytes_read + self.wide.num_bytes
+
+    @property
+    def num_bytes_read(self) -> int:
+        return self.weight_OI.numel() * self.weight_OI.element_size()
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
+        if not num_replying:
+            return self.wide.product(x_NI, bias_O)
+        y_NO = few_rows_product(x_NI[:num_replying], self.weight_OI)
+        if bias_O is not None:
+            y_NO = y_NO + bias_O
+        return y_NO if num_replying == len(x_NI) else torch.cat((y_NO, self.wide.product(x_NI[num_replying:], bias_O)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +128,13 @@ class Int8Weight:
 
     @property
     def num_bytes(self) -> int:
-        return self.weight_OI.numel() + self.scale_O.numel() * 2 + self.integers.num_bytes
+        return self.num_bytes_read + self.integers.num_bytes
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None) -> Tensor:
+    @property
+    def num_bytes_read(self) -> int:
+        return self.weight_OI.numel() + self.scale_O.numel() * 2
+
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
         if x_NI.shape[0] <= INT8_ROWS:
             y_NO = torch._weight_int8pack_mm(x_NI, self.weight_OI, self.scale_O)
         else:
@@ -108,6 +156,16 @@ def packed(weight_OI: Tensor, dtype: torch.dtype) -> Weight:
         rounded_OI = weight_OI.detach().to(dtype).contiguous()
         laid_out = torch.ops.mkldnn._reorder_linear_weight(rounded_OI, INT8_ROWS)
     return PackedWeight(laid_out, rounded_OI.numel() * rounded_OI.element_size())
+
+
+def narrow(weight_OI: Tensor) -> Weight:
+    """Read as bf16 by replying rows if that loses nothing and the weight is worth it, else laid out as fp32 alone."""
+    wide = _laid_out(weight_OI, torch.float32)
+    if weight_OI.numel() < LEAST_NARROW or not can_compile():
+        return wide
+    with torch.inference_mode(False), torch.no_grad():
+        narrow_OI = weight_OI.detach().to(torch.bfloat16).contiguous()
+        return NarrowWeight(narrow_OI, wide) if torch.equal(narrow_OI.float(), weight_OI) else wide
 
 
 def int8(weight_OI: Tensor) -> Weight:
@@ -133,8 +191,13 @@ def packs_bf16() -> bool:
     return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def packing_of(precision: str, dtype: torch.dtype) -> Packing:
-    """How the weights of a model of this precision are kept; `dtype` is that of its loaded parameters."""
+def packing_of(precision: str, dtype: torch.dtype, *, compiled: bool = True) -> Packing:
+    """How the weights of a model of this precision are kept; `dtype` is that of its loaded parameters.
+
+    `compiled`: whether products may be compiled, where that is possible and worth it.
+    """
     if precision == "int8":
         return int8
+    if dtype == torch.float32 and compiled:
+        return narrow
     return lambda weight_OI: _laid_out(weight_OI, dtype)

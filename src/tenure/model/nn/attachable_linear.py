@@ -40,9 +40,9 @@ class AttachableLinear(ServedModule):
         self._desk = desk
 
     @property
-    def num_bytes(self) -> int:
-        """Memory of the packed base weight."""
-        return self._weight.num_bytes
+    def num_bytes_read(self) -> int:
+        """What a step in which one reply goes on reads of the base weight."""
+        return self._weight.num_bytes_read
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] to [..., out]."""
@@ -50,7 +50,7 @@ class AttachableLinear(ServedModule):
         assert plan is not None, "a served network runs only under a plan"
         x_NI = x.reshape(-1, self.in_features)
         weight = plan.weights.get(self.key, self._weight) if plan.weights else self._weight
-        y_NO = weight.product(x_NI, self._bias)
+        y_NO = weight.product(x_NI, self._bias, plan.num_replying)
         if plan.terms is not None:
             y_NO = plan.terms.add(self.key, x_NI, y_NO)
         return y_NO.view(*x.shape[:-1], self.out_features)

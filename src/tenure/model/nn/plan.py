@@ -117,11 +117,15 @@ class RowTerms:
 
 @dataclass(slots=True)
 class Plan:
-    """One forward call. `weights` replaces the base's by served layer (a weight set); empty is the base."""
+    """One forward call. `weights` replaces the base's by served layer (a weight set); empty is the base.
+
+    `num_replying`: so many of the packed tokens, the first ones, continue replies; the others are of prompts.
+    """
 
     attention: Attention
     weights: Mapping[str, Weight] = field(default_factory=dict)
     terms: RowTerms | None = None
+    num_replying: int = 0
     _rotations: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rotation(self, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:

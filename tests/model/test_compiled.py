@@ -1,0 +1,90 @@
+"""Compiled products: right, the same to the bit whatever stands beside a row, and used for replies only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from served import engine_of, request, tiny
+
+from tenure.model import compiled, precision
+from tenure.model.compiled import ROWS, can_compile, few_rows_product
+from tenure.model.precision import NarrowWeight, PackedWeight, narrow, packing_of
+
+pytestmark = pytest.mark.skipif(not can_compile(), reason="no C++ compiler: fp32 is served without compiled products")
+SHAPES = [(960, 576), (576, 1536), (320, 200), (77, 77), (4099, 33)]
+
+
+@pytest.fixture(autouse=True)
+def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "LEAST_NARROW", 0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("num_rows", [1, 3, 8, 19])
+def test_a_product_is_the_one_of_fp32(shape: tuple[int, int], num_rows: int) -> None:
+    with torch.inference_mode():
+        weight_OI = torch.randn(shape).bfloat16()
+        x_NI = torch.randn(num_rows, shape[1])
+        exact = (x_NI.double() @ weight_OI.double().T).float()
+        assert torch.allclose(few_rows_product(x_NI, weight_OI), exact, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_has_the_same_bits_in_any_company(shape: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        weight_OI, x_NI = torch.randn(shape).bfloat16(), torch.randn(2 * ROWS[-1] + 3, shape[1])
+        alone = torch.cat([few_rows_product(row[None], weight_OI) for row in x_NI])
+        for num_rows in range(1, len(x_NI) + 1):
+            assert torch.equal(few_rows_product(x_NI[:num_rows], weight_OI), alone[:num_rows]), num_rows
+
+
+def test_only_what_bf16_holds_exactly_is_read_so() -> None:
+    rounded = torch.randn(64, 32).bfloat16().float()
+    assert isinstance(narrow(rounded), NarrowWeight)
+    assert not isinstance(narrow(rounded + 1e-4), NarrowWeight)
+
+
+def test_replies_are_multiplied_narrow_and_prompts_wide() -> None:
+    with torch.inference_mode():
+        weight_OI, bias_O, x_NI = torch.randn(64, 32).bfloat16().float(), torch.randn(64), torch.randn(5, 32)
+        weight = narrow(weight_OI)
+        assert isinstance(weight, NarrowWeight)
+        y_NO = weight.product(x_NI, bias_O, 2)
+        assert torch.equal(y_NO[:2], few_rows_product(x_NI[:2], weight.weight_OI) + bias_O)
+        assert torch.equal(y_NO[2:], weight.wide.product(x_NI[2:], bias_O))
+
+
+def test_without_a_compiler_fp32_is_served_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(compiled, "_product", broken)
+    can_compile.cache_clear()
+    try:
+        assert isinstance(narrow(torch.randn(64, 32).bfloat16().float()), PackedWeight)
+    finally:
+        can_compile.cache_clear()
+
+
+def test_the_setting_switches_it_off() -> None:
+    weight_OI = torch.randn(64, 32).bfloat16().float()
+    assert isinstance(packing_of("fp32", torch.float32)(weight_OI), NarrowWeight)
+    assert isinstance(packing_of("fp32", torch.float32, compiled=False)(weight_OI), PackedWeight)
+
+
+def test_replies_are_the_same_alone_in_company_and_after_a_reused_prefix(tiny_model_directory: Path) -> None:
+    model = tiny(tiny_model_directory)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.copy_(parameter.bfloat16().float())
+    engine = engine_of(model)
+    assert any(isinstance(layer._weight, NarrowWeight) for layer in engine._network.layers.values())
+    asked = [request(seed, length=length) for seed, length in enumerate((33, 20, 64, 65, 7, 40))]
+    alone = [engine.generate([one])[0].tokens for one in asked]
+    assert [done.tokens for done in engine.generate(asked)] == alone
+    for one, tokens in zip(asked, alone, strict=True):
+        for _ in range(2):  # the second time its prefix is there
+            generation = engine.submit(one)
+            assert generation.result().tokens == tokens
