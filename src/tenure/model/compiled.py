@@ -14,9 +14,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch._inductor import config as inductor
-from torch._inductor import standalone_compile
-from torch.fx.experimental.proxy_tensor import make_fx
 
 ROWS = (1, 2, 4, 8)  # of one call; what is missing is filled up with zeros
 
@@ -54,6 +51,8 @@ def _product(num_rows: int) -> Product:
 
     The sizes that it is traced with stand for any others, so no two of them may be equal.
     """
+    from torch._inductor import config, standalone_compile  # a second that processes without compiled products save
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     def product(x_MI: Tensor, weight_OI: Tensor) -> Tensor:
         wide_OI = weight_OI.float()
@@ -62,6 +61,6 @@ def _product(num_rows: int) -> Product:
     with torch.inference_mode():
         example = torch.zeros(num_rows, 48), torch.zeros(64, 48, dtype=torch.bfloat16)
         graph = make_fx(product, tracing_mode="symbolic")(*example)
-        with inductor.patch({"cpp.dynamic_threads": True}):
+        with config.patch({"cpp.dynamic_threads": True}):
             compiled: Product = standalone_compile(graph, list(example), dynamic_shapes="from_graph")
     return compiled
