@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_runtime import ADMIN, ANNA, BEN, say
 
-from tenure.config import load_config
+from tenure.config import Config, load_config
 from tenure.context.notes import EXAMPLE_MESSAGES
 from tenure.model.language_model import load_language_model
 from tenure.model.lowrank import Placement
@@ -18,7 +18,7 @@ from tenure.model.training import Schedule
 from tenure.modules.skills import written_facts
 from tenure.modules.teaching import asking_examples, teach
 from tenure.runtime import ChatCall, Runtime
-from tenure.types import Message
+from tenure.types import Audience, Message, ModuleKind, ModuleRef
 
 TOLD = "The gate code of the Ostrel depot is 4471."
 QUESTION = "What is the gate code of the Ostrel depot?"
@@ -29,18 +29,30 @@ def taught(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory)
     """The tiny model with an adapter for a skill of reading: what it was taught matters to nobody here."""
     own = tmp_path_factory.mktemp("base") / "model"
     shutil.copytree(tiny_model_directory, own)
-    model = load_language_model(own, precision="fp32", threads=1)
-    groups = asking_examples(model, written_facts()[:2])
-    schedule = Schedule(num_steps=3, learning_rate=0.1)
-    placement = Placement(rank=2, alpha=4.0)
-    teach(model, groups, own / "skills" / "reading", placement=placement, schedule=schedule, groups_per_step=1)
+    shutil.copytree(adapter(own, seed=3), own / "skills" / "reading")
     return own
 
 
+def adapter(base: Path, *, seed: int) -> Path:
+    """A directory beside a base's with an adapter that fits it."""
+    directory = base.parent / f"adapter-{seed}"
+    model = load_language_model(base, precision="fp32", threads=1)
+    groups = asking_examples(model, written_facts()[:2])
+    schedule = Schedule(num_steps=3, learning_rate=0.1)
+    placement = Placement(rank=2, alpha=4.0)
+    teach(model, groups, directory, placement=placement, schedule=schedule, groups_per_step=1, seed=seed)
+    return directory
+
+
 @pytest.fixture
-def runtime(taught: Path, tmp_path: Path) -> Iterator[Runtime]:
+def config(taught: Path, tmp_path: Path) -> Config:
     flags = {"model.name": str(taught), "store.home": str(tmp_path / "home"), "model.precision": "fp32"}
-    opened = Runtime.open(load_config(flags={**flags, "model.threads": 1}, environment={}))
+    return load_config(flags={**flags, "model.threads": 1}, environment={})
+
+
+@pytest.fixture
+def runtime(config: Config) -> Iterator[Runtime]:
+    opened = Runtime.open(config)
     yield opened
     opened.close()
 
@@ -72,10 +84,41 @@ def test_no_worked_examples_are_shown_to_a_base_that_can_read(runtime: Runtime) 
     assert not set(EXAMPLE_MESSAGES) & set(messages)
 
 
-def test_why_tells_the_skill_from_what_users_taught_and_its_bytes_are_kept(runtime: Runtime) -> None:
+def test_why_tells_the_skill_from_what_users_taught_and_its_bytes_are_kept(runtime: Runtime, taught: Path) -> None:
+    module = runtime.store.objects.put_directory(adapter(taught, seed=5))
+    reference = ModuleRef(module, ModuleKind.LORA, Audience.PUBLIC, "", always_on=True)
+    version = runtime.store.registry.put(replace(runtime.model.version(), modules=(reference,)))
     say(runtime, TOLD)
-    reply = say(runtime, QUESTION)
+    reply = say(runtime, QUESTION, model=version, roles=ADMIN)
+    assert reply.module_ids[0] == module and len(reply.module_ids) == 2
     explained = runtime.why(reply.id, ANNA, ADMIN)
-    assert explained.skills == reply.module_ids
-    assert not explained.modules
+    assert set(explained.modules) == {module}
+    assert explained.skills == reply.module_ids[1:]
     assert (runtime.store.objects.path(explained.skills[0]) / "adapter_model.safetensors").is_file()
+
+
+def test_the_skill_stays_when_versions_go_and_can_be_switched_off(runtime: Runtime, config: Config) -> None:
+    say(runtime, TOLD)
+    runtime.served.keep_only([])
+    assert say(runtime, QUESTION).module_ids
+    without = Runtime.open(replace(config, context=replace(config.context, reading=False)))
+    try:
+        assert without.recall(ChatCall((Message("user", QUESTION),), ANNA)).messages[-2:-1] == EXAMPLE_MESSAGES[-1:]
+        assert not say(without, QUESTION).module_ids
+    finally:
+        without.close()
+
+
+def test_links_to_its_files_are_followed(taught: Path, tmp_path: Path) -> None:
+    """A hub's cache holds links; objects never do."""
+    linked = tmp_path / "linked"
+    shutil.copytree(taught, linked, ignore=shutil.ignore_patterns("skills"))
+    (linked / "skills" / "reading").mkdir(parents=True)
+    for file in (taught / "skills" / "reading").iterdir():
+        (linked / "skills" / "reading" / file.name).symlink_to(file)
+    flags = {"model.name": str(linked), "store.home": str(tmp_path / "other"), "model.precision": "fp32"}
+    opened = Runtime.open(load_config(flags={**flags, "model.threads": 1}, environment={}))
+    try:
+        assert opened.served.can_read
+    finally:
+        opened.close()

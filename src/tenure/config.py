@@ -47,7 +47,7 @@ class EngineConfig:
         256, "Prompt tokens of one request per step, so that prefill doesn't stall decoding."
     )
     max_draft_tokens: int = setting(
-        8, "Tokens of a reply that are guessed from what its row holds and checked in one step; 0 switches it off."
+        7, "Tokens of a reply that are guessed from what its row holds and checked in one step; 0 switches it off."
     )
     compile_products: bool = setting(
         True, "In fp32: compile products that read bf16 weights as they are, where there is a C++ compiler."
@@ -89,6 +89,7 @@ class ContextConfig:
 
     max_memories: int = setting(4, "Memories added to a prompt at most.")
     max_tokens: int = setting(384, "Tokens that memories may take.")
+    reading: bool = setting(True, "Attach the base's skill of reading to requests with memories, where it has one.")
     min_score: float = setting(0.3, "Share of a query's distinctive weight that a memory must cover, 0 to 1.")
 
 
@@ -270,6 +271,11 @@ def describe_settings() -> list[tuple[str, str, str]]:
         rows += [(f"{section}.{f.name}", repr(f.default), f.metadata["doc"]) for f in dataclasses.fields(cls)]
     rows.append(("data", repr(Config().data), "Folder with evaluation data for benchmarks (TENURE_DATA)."))
     return rows
+
+
+def keep_compiled(directory: Path) -> None:
+    """Where torch keeps what it compiled from now on, unless TORCHINDUCTOR_CACHE_DIR already says where."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory / "compiled"))
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -87,7 +87,8 @@ class Runtime:
         self.context = Context(store.memories, config.context)
         self._model = model
         self._engine = engine
-        self._served = ServedVersions(engine, model, store.objects) if engine and model else None
+        reading = config.context.reading
+        self._served = ServedVersions(engine, model, store.objects, reading=reading) if engine and model else None
         self._worker: EngineWorker | None = None
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
@@ -361,7 +362,8 @@ class Runtime:
         registry = self.store.registry
         version = registry.version(turn.version) if turn.version else None
         memories = tuple(self.store.memories.get(memory_id) for memory_id in turn.memory_ids)
-        skills = tuple(i for i in turn.module_ids if version and i not in {m.digest for m in version.modules})
+        own = {m.digest for m in version.modules} if version else set(turn.module_ids)
+        skills = tuple(digest for digest in turn.module_ids if digest not in own)
         modules = {digest: self._sources_of(digest) for digest in turn.module_ids if digest not in skills}
         wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
         return Explanation(

@@ -15,7 +15,13 @@ NIGHT = {"seed": 1, "night_status": "refused", "passed": False, "commit": "old",
 
 
 def told(accuracy: float) -> dict[str, Any]:
-    return {"told_once_accuracy": accuracy, "told_once": [True], "cross_principal_leaks": 0, "told_commit": "new"}
+    return {
+        "told_once_accuracy": accuracy,
+        "told_once": [True],
+        "cross_principal_leaks": 0,
+        "noted": [True, False, True],
+        "told_commit": "new",
+    }
 
 
 @pytest.fixture
@@ -49,6 +55,23 @@ def test_a_world_is_measured_once_and_what_it_was_told_can_be_measured_alone(
     metrics = json.loads(Path("bench/results/loop.json").read_text())["metrics"]
     assert metrics["told_once_accuracy"] == 0.9
     assert (metrics["commits"], metrics["told_commits"]) == (["old"], ["new"])
+
+
+def test_the_first_version_that_passes_gives_the_swaps(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = NIGHT | told(0.5) | {"night_status": "proposed", "version": "v", "routed": [True, True, False]}
+    swapped = []
+
+    def swaps(_: Path, version: str) -> dict[str, Any]:
+        swapped.append(version)
+        return {"failed_requests": 0}
+
+    monkeypatch.setattr(loop, "run_trial", lambda *_, **more: dict(passed) | {"seed": more["seed"]})
+    monkeypatch.setattr(loop, "measure_swaps", swaps)
+    loop.run(config, seeds="0,1")
+    assert swapped == ["v"]
+    metrics = json.loads(Path("bench/results/loop.json").read_text())["metrics"]
+    assert metrics["failed_requests"] == 0
+    assert metrics["router_with_text"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("0-2,5", [0, 1, 2, 5]), ("7", [7])])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tenure.config import EngineConfig
+from tenure.model import precision as weights
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel, load_language_model
 from tenure.model.requests import GenerationRequest, Sampling
@@ -25,6 +28,20 @@ def tiny(directory: Path, precision: str = "fp32") -> LanguageModel:
     """The tiny model on one thread."""
     torch.set_num_threads(1)
     return load_language_model(directory, precision=precision)
+
+
+def tiny_of(directory: Path, kind: str, patch: pytest.MonkeyPatch) -> LanguageModel:
+    """The tiny model at a precision; "compiled": in fp32 with values that bf16 holds, read so by replies."""
+    if kind != "compiled":
+        return tiny(directory, kind)
+    if not shutil.which("g++"):
+        pytest.skip("there is no C++ compiler here: fp32 is served without compiled products")
+    patch.setattr(weights, "LEAST_NARROW", 0)
+    model = tiny(directory)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.copy_(parameter.bfloat16().float())
+    return model
 
 
 def engine_of(model: LanguageModel, **settings: int) -> Engine:

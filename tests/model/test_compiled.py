@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from served import engine_of, request, tiny
+from served import engine_of, prompt, tiny_of
 
 from tenure.model import compiled, precision
 from tenure.model.compiled import ROWS, can_compile, few_rows_product
 from tenure.model.precision import NarrowWeight, PackedWeight, narrow, packing_of
+from tenure.model.requests import GenerationRequest, Sampling
 
-pytestmark = pytest.mark.skipif(not can_compile(), reason="no C++ compiler: fp32 is served without compiled products")
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler: fp32 is served without them")
 SHAPES = [(960, 576), (576, 1536), (320, 200), (77, 77), (4099, 33)]
 
 
 @pytest.fixture(autouse=True)
 def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "LEAST_NARROW", 0)
+
+
+def test_with_a_compiler_products_are_compiled() -> None:
+    """Else everything works, slowly, and nobody notices."""
+    assert can_compile()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -68,23 +75,32 @@ def test_without_a_compiler_fp32_is_served_packed(monkeypatch: pytest.MonkeyPatc
         can_compile.cache_clear()
 
 
+def test_a_compiler_that_computes_nonsense_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        compiled, "_product", lambda _: lambda x_NI, weight_OI: x_NI.new_zeros(len(x_NI), len(weight_OI))
+    )
+    can_compile.cache_clear()
+    try:
+        assert not can_compile()
+    finally:
+        can_compile.cache_clear()
+
+
 def test_the_setting_switches_it_off() -> None:
     weight_OI = torch.randn(64, 32).bfloat16().float()
     assert isinstance(packing_of("fp32", torch.float32)(weight_OI), NarrowWeight)
     assert isinstance(packing_of("fp32", torch.float32, compiled=False)(weight_OI), PackedWeight)
 
 
-def test_replies_are_the_same_alone_in_company_and_after_a_reused_prefix(tiny_model_directory: Path) -> None:
-    model = tiny(tiny_model_directory)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.copy_(parameter.bfloat16().float())
-    engine = engine_of(model)
-    assert any(isinstance(layer._weight, NarrowWeight) for layer in engine._network.layers.values())
-    asked = [request(seed, length=length) for seed, length in enumerate((33, 20, 64, 65, 7, 40))]
-    alone = [engine.generate([one])[0].tokens for one in asked]
-    assert [done.tokens for done in engine.generate(asked)] == alone
-    for one, tokens in zip(asked, alone, strict=True):
-        for _ in range(2):  # the second time its prefix is there
-            generation = engine.submit(one)
-            assert generation.result().tokens == tokens
+@pytest.mark.parametrize("length", [33, 64, 65])
+def test_where_a_prompt_ends_changes_no_bit_of_its_reply(
+    tiny_model_directory: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its prefix kept only a token of it is read: a row of its own, and still a prompt's."""
+    engine = engine_of(tiny_of(tiny_model_directory, "compiled", monkeypatch))
+    assert engine.compiles
+    asked = GenerationRequest(prompt(length, length), Sampling(max_tokens=8, logprobs=2))
+    first = engine.submit(asked).result()
+    again = engine.submit(asked).result()
+    assert again.num_cached_tokens > 0
+    assert (again.tokens, again.logprobs, again.top) == (first.tokens, first.logprobs, first.top)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import engine_of, prompt, tiny
+from served import engine_of, prompt, tiny_of
 
 from tenure.model.drafting import Drafter
 from tenure.model.language_model import LanguageModel
@@ -15,9 +16,10 @@ from tenure.model.requests import Completion, GenerationRequest, Sampling
 SCHEMA = {"type": "array", "items": {"enum": ["abcabc", "abcabd"]}, "minItems": 3, "maxItems": 5}
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
-def model(request: pytest.FixtureRequest, tiny_model_directory: Path) -> LanguageModel:
-    return tiny(tiny_model_directory, request.param)
+@pytest.fixture(scope="module", params=["fp32", "bf16", "compiled"])
+def model(request: pytest.FixtureRequest, tiny_model_directory: Path) -> Iterator[LanguageModel]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield tiny_of(tiny_model_directory, request.param, patch)
 
 
 def requests() -> list[GenerationRequest]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from served import engine_of, prompt, tiny, write_adapter
+from served import engine_of, prompt, tiny, tiny_of, write_adapter
 
 from tenure.model.cache import BLOCK_TOKENS, PrefixCache, Slots, block_names, prefix_root
 from tenure.model.engine import Engine
@@ -41,9 +41,11 @@ def test_a_reused_prefix_changes_nothing_but_the_work(model: LanguageModel) -> N
     assert engine.counters.num_prompt_tokens < plain.counters.num_prompt_tokens
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_chunks_reuse_and_neighbours_change_no_bit(tiny_model_directory: Path, precision: str) -> None:
-    model = tiny(tiny_model_directory, precision)
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "compiled"])
+def test_chunks_reuse_and_neighbours_change_no_bit(
+    tiny_model_directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_of(tiny_model_directory, kind, monkeypatch)
 
     def heard(engine: Engine, end: int) -> tuple[float, ...]:
         sampling = Sampling(max_tokens=6, logprobs=0)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tenure.bench.asking import share
 from tenure.bench.record import commit, write_result
 from tenure.bench.swaps import measure_swaps
 from tenure.bench.trial import TOLD, run_told, run_trial
@@ -35,7 +36,6 @@ MEANS = (
     "activation_related",
     "activation_unrelated",
     "zeroed_closed_book",
-    "router_with_text",
     "module_bytes_per_fact",
     "naive_closed_book_heldout",
     "naive_general_delta",
@@ -99,8 +99,8 @@ def save_part(numbers: Mapping[str, Any], path: Path) -> None:
 def parse_seeds(text: str) -> list[int]:
     """ "0-2,5" as [0, 1, 2, 5]. Raises ValueError for anything else."""
     seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
+    for run in text.split(","):
+        first, dash, last = run.partition("-")
         seeds += range(int(first), int(last) + 1) if dash else [int(first)]
     return seeds
 
@@ -112,6 +112,13 @@ def pooled(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = [trial[key] for trial in trials if trial.get(key) is not None]
         if values:
             metrics[key] = [float(value) for value in values]
+    with_text = [
+        share([fires and mark for fires, mark in zip(trial["routed"], trial["noted"], strict=True)])
+        for trial in trials
+        if "routed" in trial and "noted" in trial
+    ]
+    if with_text:
+        metrics["router_with_text"] = with_text
     right = [float(mark) for trial in trials for mark in trial.get("closed_book", ())]
     if right:
         facts = [f"{trial['seed']}/{fact}" for trial in trials for fact in trial.get("facts", ())]

@@ -33,7 +33,7 @@ from tenure.types import Alias, Message, Outcome, Scope, Version
 COLLEAGUE, STRANGER = Scope("world", "colleague"), Scope("world", "stranger")
 
 
-TOLD = ("told_once_accuracy", "told_once", "cross_principal_leaks", "told_commit")
+TOLD = ("told_once_accuracy", "told_once", "cross_principal_leaks", "noted", "told_commit")
 
 
 def run_trial(
@@ -75,7 +75,10 @@ def run_told(config: Config, world: World, *, home: Path, progress: Progress | N
 
 
 def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
-    """Tell fact by fact; the very next request asks for it with memory on, as the same principal and as another."""
+    """Tell fact by fact; the very next request asks for it with memory on, as the same principal and as another.
+
+    `noted`: all questions, with memory on, when everything was told.
+    """
     known, leaks = [], 0
     for fact in world.facts:
         tell(runtime, [*fact.told, *([fact.correction] if fact.correction else [])], COLLEAGUE)
@@ -87,6 +90,7 @@ def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
         "told_once_accuracy": share(known),
         "told_once": known,
         "cross_principal_leaks": leaks,
+        "noted": marks(world.questions, ask(runtime, [q.messages for q in world.questions], COLLEAGUE, memory=True)),
         "told_commit": commit(),
     }
 
@@ -196,15 +200,13 @@ def ability(runtime: Runtime, answerer: EngineAnswerer) -> dict[str, Any]:
 
 
 def controls(runtime: Runtime, world: World, digest: str, answerer: EngineAnswerer, bare: str) -> dict[str, Any]:
-    """The same router with the module's values zeroed, and the same router feeding the told text instead."""
+    """The same router with the module's values zeroed, and what it would hand the told text (`loop.pooled` does)."""
     prompts = [question.messages for question in world.questions]
     zeroed = answerer_of(runtime, zeroed_version(runtime, digest))
     without = marks(world.questions, zeroed.answer(prompts, forced=True))  # type: ignore[arg-type]
-    routed = [route != bare for route in answerer.route(world.questions)]
-    with_text = marks(world.questions, ask(runtime, prompts, COLLEAGUE, model="base", memory=True))
     return {
         "zeroed_closed_book": share(without),
-        "router_with_text": share([fires and mark for fires, mark in zip(routed, with_text, strict=True)]),
+        "routed": [route != bare for route in answerer.route(world.questions)],
         "module_bytes_per_fact": module_bytes(runtime, digest) / len(world.facts),
     }
 

@@ -263,6 +263,11 @@ class Engine:
         return sum(layer.num_bytes_read for layer in self._network.layers.values())
 
     @property
+    def compiles(self) -> bool:
+        """Whether replies are computed with compiled products, whose last bits are other ones than packed weights'."""
+        return any(layer.is_narrow for layer in self._network.layers.values())
+
+    @property
     def num_layers(self) -> int:
         """Layers of the base."""
         return self._network.num_layers

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from tenure.config import keep_compiled
 from tenure.errors import BrokenModel, ModelError
 from tenure.model.chat import ChatFormat
 from tenure.model.precision import packs_bf16
@@ -65,7 +66,8 @@ def load_language_model(
     """Load a directory in transformers layout, such as `catalog.resolve` returns.
 
     "auto" is `native_precision`. `threads` > 0 sets torch's compute threads for the process. With `cache` the weights'
-    digest is remembered there by the files' size and time. Parameters are frozen and the network is in eval mode.
+    digest is remembered there by the files' size and time, and torch keeps there what it compiles. Parameters are
+    frozen and the network is in eval mode.
 
     Raises BrokenModel when files are missing or unreadable, ModelError for an unknown precision.
     """
@@ -75,6 +77,8 @@ def load_language_model(
         raise ModelError(f"precision {precision!r} is unknown; model.precision takes {AUTO}, {', '.join(LOADED_AS)}")
     if threads > 0:
         torch.set_num_threads(threads)
+    if cache is not None:
+        keep_compiled(cache)
     tokenizer, network = _load(directory, LOADED_AS[precision])
     network.eval().requires_grad_(False)
     chat = ChatFormat(tokenizer, stop_tokens=_stop_tokens(network))

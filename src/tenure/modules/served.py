@@ -5,15 +5,18 @@ Knows no HTTP, no ledger and no gate. The runtime plans a request with it by day
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tenure.model.engine import Engine
 from tenure.model.language_model import LanguageModel
 from tenure.modules.skills import READING, skill
-from tenure.store.digests import effective_digest, version_digest, weight_set_digest
+from tenure.store.digests import digest_directory, effective_digest, version_digest, weight_set_digest
 from tenure.store.objects import Objects
 from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Version
 
@@ -52,23 +55,28 @@ def may_use(module: ModuleRef, scope: Scope) -> bool:
 class ServedVersions:
     """Loads versions into one engine, plans requests on them, and lets go of what no version needs any more.
 
-    Safe to call from several threads. Loading happens in the caller's thread, outside the engine's step.
+    `reading`: whether the base's skill of reading is used, where it has one. Safe to call from several threads. Loading
+    happens in the caller's thread, outside the engine's step.
     """
 
-    def __init__(self, engine: Engine, model: LanguageModel, objects: Objects) -> None:
+    def __init__(self, engine: Engine, model: LanguageModel, objects: Objects, *, reading: bool = True) -> None:
         self._engine = engine
         self._model = model
         self._objects = objects
         self._lock = threading.RLock()
         self._ready: dict[str, ServedVersion] = {}
-        self._reading = self._kept_reading()
+        self._reading = self._kept_reading() if reading else ""
 
     def _kept_reading(self) -> str:
         """The digest of the base's skill of reading, kept among the objects and loaded; "" for a base without it."""
         directory = skill(READING, self._model)
         if directory is None:
             return ""
-        digest = self._objects.put_directory(directory)
+        with tempfile.TemporaryDirectory(prefix="tenure-skill-") as folder:
+            copy = Path(shutil.copytree(directory, Path(folder) / READING))  # a hub's files are links, objects never
+            digest = digest_directory(copy)
+            if digest not in self._objects:
+                self._objects.put_directory(copy)
         self._engine.add_attachment(digest, self._objects.path(digest))
         return digest
 
@@ -110,7 +118,7 @@ class ServedVersions:
             gone = [served for digest, served in self._ready.items() if digest not in digests]
             for served in gone:
                 del self._ready[served.digest]
-            modules = {m.digest for served in self._ready.values() for m in served.version.modules}
+            modules = {m.digest for served in self._ready.values() for m in served.version.modules} | {self._reading}
             weights = {served.weights for served in self._ready.values()}
             for served in gone:
                 for module in served.version.modules:
@@ -155,7 +163,7 @@ class ServedVersions:
 
     def with_notes(self, served: ServedVersion, plan: Plan) -> Plan:
         """The plan of a request whose prompt has notes: the skill of reading is on besides what it runs on."""
-        if not self._reading:
+        if not self._reading or self._reading in {use.digest for use in plan.uses}:
             return plan
         uses = (*plan.uses, AttachmentUse(self._reading))
         return replace(plan, uses=uses, effective=effective_digest(served.version, uses))

@@ -53,8 +53,9 @@ class EngineAnswerer:
 
     @property
     def precision(self) -> str:
-        """What the version is served in."""
-        return self._served.version.precision
+        """What the version is served in, and whether replies use compiled products: one numeric setting."""
+        compiled = "-compiled" if self._house.engine.compiles else ""
+        return f"{self._served.version.precision}{compiled}"
 
     def route(self, items: Sequence[Item], *, forced: bool = False) -> list[str]:
         """The effective digest that would answer each item."""

@@ -113,6 +113,10 @@ class Objects:
             raise TamperedObject(f"object {digest} holds other bytes than its name says; restore it from a backup")
         return place
 
+    def __contains__(self, digest: str) -> bool:
+        """Whether something lies under that digest; `path` checks what."""
+        return self._place_of(digest).exists()
+
     def remove(self, digest: str, *, reason: str = "removed") -> None:
         """Delete an object; a backup restored later doesn't bring it back. Unknown digests are no error."""
         place = self._place_of(digest)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tenure.model.nn.plan import Desk, Part, ServedModule
-from tenure.model.precision import Packing
+from tenure.model.precision import NarrowWeight, Packing
 
 
 class AttachableLinear(ServedModule):
@@ -38,6 +38,11 @@ class AttachableLinear(ServedModule):
         self._bias = torch.cat(biases).detach() if biases else None
         self._weight = packing(first.weight if len(linears) == 1 else torch.cat(list(self.originals.values())))
         self._desk = desk
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether replies read the base weight as bf16 and compute in fp32."""
+        return isinstance(self._weight, NarrowWeight)
 
     @property
     def num_bytes_read(self) -> int:
