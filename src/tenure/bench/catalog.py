@@ -27,4 +27,5 @@ BENCHMARKS: Mapping[str, Callable[..., None]] = {
     "engine": _runner("tenure.bench.engine"),
     "ledger": _runner("tenure.bench.ledger"),
     "crash": _runner("tenure.bench.crash"),
+    "retrieval": _runner("tenure.bench.retrieval.measure"),
 }

@@ -1,0 +1,1 @@
+"""How well memory finds what was said: public conversation sets, without any judge model."""
