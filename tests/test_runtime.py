@@ -61,6 +61,15 @@ def test_what_was_told_is_used_by_the_next_request_and_why_names_it(runtime: Run
     assert not say(runtime, question, BEN).memory_ids
 
 
+def test_a_reply_is_explained_after_what_it_used_was_forgotten(runtime: Runtime) -> None:
+    told = say(runtime, "The gate code of the Ostrel depot is 4471.")
+    asked = say(runtime, "What is the gate code of the Ostrel depot?")
+    runtime.store.forget([told.id], reason="asked")
+    explained = runtime.why(asked.id, ANNA, frozenset({Role.CHAT}))
+    assert explained.turn.memory_ids == asked.memory_ids
+    assert not explained.memories and not explained.sources
+
+
 def test_the_ledger_keeps_what_the_client_sent_and_not_what_memory_added(runtime: Runtime) -> None:
     say(runtime, "The gate code of the Ostrel depot is 4471.")
     asked = say(runtime, "What is the gate code of the Ostrel depot?")

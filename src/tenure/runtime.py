@@ -26,8 +26,9 @@ from tenure.model.progress import Progress
 from tenure.model.requests import GenerationRequest
 from tenure.model.worker import EngineWorker
 from tenure.modules.served import Plan, ServedVersions
+from tenure.store.explanation import Explanation, explanation_of
 from tenure.store.library import Store
-from tenure.types import Alias, Feedback, Memory, Message, Principal, Role, Scope, Turn, Verdict, Version
+from tenure.types import Alias, Feedback, Message, Principal, Role, Scope, Turn, Verdict
 
 if TYPE_CHECKING:
     from tenure.sleep.answering import House
@@ -47,22 +48,6 @@ class ModelCard:
     digest: str
     created_at: float
     parent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a reply said what it said: the version, its modules and memories, and the turns behind each of them.
-
-    `skills`: the digests of what else was attached, which no turn of a user taught.
-    """
-
-    turn: Turn
-    version: Version | None
-    memories: tuple[Memory, ...]
-    modules: Mapping[str, tuple[str, ...]]
-    skills: tuple[str, ...]
-    sources: tuple[Turn, ...]
-    feedback: tuple[Feedback, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,33 +344,7 @@ class Runtime:
         turn = self.store.ledger.turn(turn_id)
         if Role.ADMIN not in roles and (turn.scope.tenant, turn.scope.principal) != (scope.tenant, scope.principal):
             raise NotFound(f"no response {turn_id!r} of yours")
-        registry = self.store.registry
-        version = registry.version(turn.version) if turn.version else None
-        memories = tuple(self.store.memories.get(memory_id) for memory_id in turn.memory_ids)
-        own = {m.digest for m in version.modules} if version else set(turn.module_ids)
-        skills = tuple(digest for digest in turn.module_ids if digest not in own)
-        modules = {digest: self._sources_of(digest) for digest in turn.module_ids if digest not in skills}
-        wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
-        return Explanation(
-            turn, version, memories, modules, skills, self._turns(wanted), self.store.ledger.feedback_of(turn_id)
-        )
-
-    def _sources_of(self, module: str) -> tuple[str, ...]:
-        """The turns that a module learned from: the lineage of the version that it was made for."""
-        for record in self.store.registry.versions():
-            candidate = self.store.registry.lineage(record.digest).candidates.get(module)
-            if candidate is not None:
-                return tuple(candidate["source_ids"])
-        return ()
-
-    def _turns(self, ids: set[str]) -> tuple[Turn, ...]:
-        turns = []
-        for turn_id in sorted(ids):
-            try:
-                turns.append(self.store.ledger.turn(turn_id))
-            except NotFound:
-                continue  # erased, or a feedback id
-        return tuple(sorted(turns, key=lambda turn: turn.created_at))
+        return explanation_of(self.store, turn)
 
     def status(self) -> Status:
         """What is served, how much is kept, and whether a night is running."""

@@ -1,0 +1,76 @@
+"""Why a reply said what it said, from what is stored: its version, what was attached to it, and the turns behind that.
+
+Knows neither model nor prompt; called by the runtime, which lets in only those who may ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from tenure.errors import NotFound
+from tenure.store.library import Store
+from tenure.types import Feedback, Memory, Turn, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A reply's version, its modules and memories, and the turns behind each of them; what was erased is left out.
+
+    `skills`: the digests of what else was attached, which no turn of a user taught.
+    """
+
+    turn: Turn
+    version: Version | None
+    memories: tuple[Memory, ...]
+    modules: Mapping[str, tuple[str, ...]]
+    skills: tuple[str, ...]
+    sources: tuple[Turn, ...]
+    feedback: tuple[Feedback, ...]
+
+
+def explanation_of(store: Store, turn: Turn) -> Explanation:
+    """Raises NotFound when the turn's version is unknown."""
+    version = store.registry.version(turn.version) if turn.version else None
+    own = {module.digest for module in version.modules} if version else set(turn.module_ids)
+    memories = _memories(store, turn.memory_ids)
+    modules = {digest: _sources_of(store, digest) for digest in turn.module_ids if digest in own}
+    wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
+    return Explanation(
+        turn,
+        version,
+        memories,
+        modules,
+        tuple(digest for digest in turn.module_ids if digest not in own),
+        _turns(store, wanted),
+        store.ledger.feedback_of(turn.id),
+    )
+
+
+def _sources_of(store: Store, module: str) -> tuple[str, ...]:
+    """The turns that a module learned from: the lineage of the version that it was made for."""
+    for record in store.registry.versions():
+        candidate = store.registry.lineage(record.digest).candidates.get(module)
+        if candidate is not None:
+            return tuple(candidate["source_ids"])
+    return ()
+
+
+def _memories(store: Store, ids: Collection[str]) -> tuple[Memory, ...]:
+    memories = []
+    for memory_id in ids:
+        try:
+            memories.append(store.memories.get(memory_id))
+        except NotFound:
+            continue  # erased
+    return tuple(memories)
+
+
+def _turns(store: Store, ids: Collection[str]) -> tuple[Turn, ...]:
+    turns = []
+    for turn_id in sorted(ids):
+        try:
+            turns.append(store.ledger.turn(turn_id))
+        except NotFound:
+            continue  # erased, or a feedback id
+    return tuple(sorted(turns, key=lambda turn: turn.created_at))
