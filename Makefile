@@ -25,7 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-%: $(STAMP)  ## bench-loop, bench-engine, bench-ledger, bench-crash: one JSON object as the last line.
+bench-%: $(STAMP)  ## bench-loop, -engine, -ledger, -crash, -retrieval, -rehearsal: one JSON object as the last line.
 	$(BIN)/tenure bench $*
 
 skills: $(STAMP)  ## Teach the default base its skills anew (hours on two cores; minutes with --device cuda) and keep them in the package.

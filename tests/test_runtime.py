@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 
 from tenure.config import Config, load_config
-from tenure.errors import IdempotencyClash, NotFound, Refused
+from tenure.errors import IdempotencyClash, ModelError, NotFound, Refused
+from tenure.model.language_model import load_language_model
+from tenure.model.lowrank import Placement
 from tenure.model.requests import Sampling
+from tenure.model.training import Schedule
+from tenure.modules.served import NUM_ASIDE
+from tenure.modules.skills import written_facts
+from tenure.modules.teaching import asking_examples, teach
 from tenure.runtime import ChatCall, Reply, Runtime
-from tenure.types import Alias, Feedback, FeedbackKind, Message, Role, Scope
+from tenure.types import Alias, Audience, Feedback, FeedbackKind, Message, ModuleKind, ModuleRef, Role, Scope
 
 ANNA, BEN = Scope("acme", "anna"), Scope("acme", "ben")
 ADMIN = frozenset(Role)
@@ -30,6 +36,17 @@ def runtime(config: Config) -> Iterator[Runtime]:
     opened = Runtime.open(config)
     yield opened
     opened.close()
+
+
+def write_adapter(base: Path, *, seed: int = 0) -> Path:
+    """An adapter that fits a base and changes what it says, in a directory beside it."""
+    directory = base.parent / f"adapter-{seed}"
+    model = load_language_model(base, precision="fp32", threads=1)
+    groups = asking_examples(model, written_facts()[:2])
+    schedule = Schedule(num_steps=3, learning_rate=0.1)
+    placement = Placement(rank=2, alpha=4.0)
+    teach(model, groups, directory, placement=placement, schedule=schedule, groups_per_step=1, seed=seed)
+    return directory
 
 
 def say(
@@ -94,6 +111,36 @@ def test_a_correction_is_remembered_at_once_and_only_by_its_author(runtime: Runt
     assert not say(runtime, "What is the gate code of the Ostrel depot?", BEN).memory_ids
 
 
+def test_a_correction_sent_twice_is_remembered_once(runtime: Runtime) -> None:
+    """Else forgetting it leaves a copy that no feedback stands behind."""
+    reply = say(runtime, "What is the gate code of the Ostrel depot?")
+    text = "The gate code of the Ostrel depot is 9902."
+    ids = {
+        runtime.feedback(
+            Feedback(f"fb{i}", ANNA, FeedbackKind.CORRECTION, time.time(), reply.id, text=text), idempotency_key="k"
+        )
+        for i in range(2)
+    }
+    assert ids == {"fb0"}
+    (memory,) = runtime.store.memories.of_scope(ANNA)
+    assert (memory.source_ids, memory.superseded_by) == (("fb0",), None)
+    runtime.store.forget(["fb0"], reason="asked")
+    assert not runtime.store.memories.of_scope(ANNA)
+
+
+def test_a_correction_and_what_it_replaces_change_in_one_step(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(runtime, "The gate code of the Ostrel depot is 4471.")
+    writes = []
+    write = runtime.store.database.write
+    monkeypatch.setattr(runtime.store.database, "write", lambda work: writes.append(work) or write(work))
+    say(runtime, "Correction: the gate code of the Ostrel depot is 9902.")
+    assert len(writes) == 1
+    old, new = runtime.store.memories.of_scope(ANNA)
+    assert old.superseded_by == new.id
+
+
 def test_a_repeated_key_gets_the_first_reply_and_another_request_under_it_is_refused(runtime: Runtime) -> None:
     first = say(runtime, "Hello there.", idempotency_key="k")
     again = say(runtime, "Hello there.", idempotency_key="k")
@@ -103,6 +150,86 @@ def test_a_repeated_key_gets_the_first_reply_and_another_request_under_it_is_ref
     with pytest.raises(IdempotencyClash):
         say(runtime, "Something else.", idempotency_key="k")
     assert say(runtime, "Hello there.", BEN, idempotency_key="k").id != first.id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"memory": False}, {"model": "base"}, {"tools": ({"type": "function", "function": {"name": "f"}},)}, {"max": 2}],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_key_means_one_request_in_all_that_shapes_its_reply(runtime: Runtime, other: dict[str, object]) -> None:
+    say(runtime, "Hello there.", idempotency_key="k")
+    changed = {"sampling": Sampling(max_tokens=2)} if "max" in other else other
+    with pytest.raises(IdempotencyClash):
+        say(runtime, "Hello there.", idempotency_key="k", **changed)
+    with pytest.raises(IdempotencyClash):
+        say(runtime, "Hello there.", replace(ANNA, user="somebody else"), idempotency_key="k")
+
+
+def test_a_repeat_is_told_why_the_first_reply_ended_and_what_it_took(runtime: Runtime) -> None:
+    first = say(runtime, "Hello there.", idempotency_key="k").result()
+    again = say(runtime, "Hello there.", idempotency_key="k").result()
+    assert first.finish_reason == "length"
+    for name in ("message", "finish_reason", "num_prompt_tokens", "num_reply_tokens"):
+        assert getattr(again, name) == getattr(first, name)
+
+
+def test_a_version_stays_loaded_from_routing_to_the_engine(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alias that moves between the two would take its modules away."""
+    module = runtime.store.objects.put_directory(write_adapter(runtime.model.directory))
+    reference = ModuleRef(module, ModuleKind.LORA, Audience.PUBLIC, "", always_on=True)
+    version = runtime.store.registry.put(replace(runtime.model.version(), modules=(reference,)))
+    recall = runtime.recall
+
+    def moving(call: ChatCall) -> object:
+        runtime.served.keep_only([])
+        return recall(call)
+
+    monkeypatch.setattr(runtime, "recall", moving)
+    assert say(runtime, "Hello there.", model=version, roles=ADMIN).module_ids == (module,)
+    runtime.served.keep_only([])
+    assert module not in runtime.engine.attachments
+
+
+def test_versions_that_no_alias_wants_do_not_pile_up(runtime: Runtime) -> None:
+    adapter = write_adapter(runtime.model.directory)
+    module = runtime.store.objects.put_directory(adapter)
+    digests = []
+    for number in range(NUM_ASIDE + 3):
+        reference = ModuleRef(module, ModuleKind.LORA, Audience.PUBLIC, f"owner {number}", scale=1 + number)
+        digests.append(runtime.store.registry.put(replace(runtime.model.version(), modules=(reference,))))
+        say(runtime, "Hello.", model=digests[-1], roles=ADMIN)
+    assert [digest for digest in digests if runtime.served.is_loaded(digest)] == digests[-NUM_ASIDE:]
+    assert module in runtime.engine.attachments
+
+
+def test_the_watcher_outlives_what_it_can_not_load(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime.open(config)
+    calls = []
+
+    def refresh() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise ModelError("no room for its weights")
+
+    monkeypatch.setattr(runtime, "refresh", refresh)
+    runtime._start()
+    try:
+        while len(calls) < 3:
+            time.sleep(0.01)
+    finally:
+        runtime.close()
+
+
+def test_a_challenger_is_listed_and_answers_to_admins_only(runtime: Runtime) -> None:
+    challenger = runtime.store.registry.put(replace(runtime.model.version(), precision="other"))
+    runtime.store.registry.challenge(challenger)
+    with pytest.raises(NotFound):
+        say(runtime, "Hello.", model="challenger")
+    assert say(runtime, "Hello.", model="challenger", roles=ADMIN).fingerprint == challenger
+    cards = {card.digest: card.names for card in runtime.models(ANNA, ADMIN)}
+    assert cards[challenger] == ("challenger",)
+    assert challenger not in {card.digest for card in runtime.models(ANNA, frozenset({Role.CHAT}))}
 
 
 def test_a_session_goes_on_while_its_history_does(runtime: Runtime) -> None:

@@ -8,15 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_runtime import ADMIN, ANNA, BEN, say
+from test_runtime import ADMIN, ANNA, BEN, say, write_adapter
 
 from tenure.config import Config, load_config
 from tenure.context.notes import EXAMPLE_MESSAGES
-from tenure.model.language_model import load_language_model
-from tenure.model.lowrank import Placement
-from tenure.model.training import Schedule
-from tenure.modules.skills import written_facts
-from tenure.modules.teaching import asking_examples, teach
 from tenure.runtime import ChatCall, Runtime
 from tenure.types import Audience, Message, ModuleKind, ModuleRef
 
@@ -29,19 +24,8 @@ def taught(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory)
     """The tiny model with an adapter for a skill of reading: what it was taught matters to nobody here."""
     own = tmp_path_factory.mktemp("base") / "model"
     shutil.copytree(tiny_model_directory, own)
-    shutil.copytree(adapter(own, seed=3), own / "skills" / "reading")
+    shutil.copytree(write_adapter(own, seed=3), own / "skills" / "reading")
     return own
-
-
-def adapter(base: Path, *, seed: int) -> Path:
-    """A directory beside a base's with an adapter that fits it."""
-    directory = base.parent / f"adapter-{seed}"
-    model = load_language_model(base, precision="fp32", threads=1)
-    groups = asking_examples(model, written_facts()[:2])
-    schedule = Schedule(num_steps=3, learning_rate=0.1)
-    placement = Placement(rank=2, alpha=4.0)
-    teach(model, groups, directory, placement=placement, schedule=schedule, groups_per_step=1, seed=seed)
-    return directory
 
 
 @pytest.fixture
@@ -85,7 +69,7 @@ def test_no_worked_examples_are_shown_to_a_base_that_can_read(runtime: Runtime) 
 
 
 def test_why_tells_the_skill_from_what_users_taught_and_its_bytes_are_kept(runtime: Runtime, taught: Path) -> None:
-    module = runtime.store.objects.put_directory(adapter(taught, seed=5))
+    module = runtime.store.objects.put_directory(write_adapter(taught, seed=5))
     reference = ModuleRef(module, ModuleKind.LORA, Audience.PUBLIC, "", always_on=True)
     version = runtime.store.registry.put(replace(runtime.model.version(), modules=(reference,)))
     say(runtime, TOLD)

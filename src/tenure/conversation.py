@@ -6,6 +6,7 @@ runtime fills it in. Called by the runtime and its doors.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ from typing import Any
 
 from tenure.model.generation import Generation
 from tenure.model.requests import Completion, Sampling, TokenEvent
+from tenure.store.digests import canonical_json, digest_bytes
 from tenure.types import Message, Role, Scope, Turn
 
+UNASKED = ("roles", "idempotency_key")
 EVERYONE = frozenset({Role.CHAT, Role.FEEDBACK})
 Parse = Callable[[str], tuple[str, tuple[Mapping[str, Any], ...]]]
 
@@ -36,6 +39,13 @@ class ChatCall:
     tools: tuple[Mapping[str, Any], ...] = ()
     idempotency_key: str = ""
     raw_prompt: str | None = None
+
+
+def asked_digest(call: ChatCall) -> str:
+    """What a repeat of a request must agree on: all that shapes or keeps its reply, not how it is shown or to whom."""
+    fields = {f.name: getattr(call, f.name) for f in dataclasses.fields(call) if f.name not in UNASKED}
+    fields["sampling"] = replace(call.sampling, logprobs=None)
+    return digest_bytes(canonical_json(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +107,31 @@ class Reply:
         content, tool_calls = self._parse(completion.text)
         message = Message("assistant", content, tool_calls=tool_calls)
         ended = completion.finish_reason in ("stop", "length")
-        self._keep(replace(self._turn, reply=message, learnable=self._turn.learnable and ended))
-        reason = "tool_calls" if tool_calls else completion.finish_reason
-        return ChatResult(message, reason, completion, completion.num_prompt_tokens, len(completion.tokens))
+        turn = replace(
+            self._turn,
+            reply=message,
+            learnable=self._turn.learnable and ended,
+            finish_reason="tool_calls" if tool_calls else completion.finish_reason,
+            num_prompt_tokens=completion.num_prompt_tokens,
+            num_reply_tokens=len(completion.tokens),
+        )
+        self._keep(turn)
+        return _result(turn, completion)
 
 
-def replayed(turn: Turn, model: str) -> Reply:
-    """The reply that a repeated idempotency key already got: the same id and words, computed and written once."""
-    generation = Generation(lambda: False)
-    text = turn.reply.content
-    generation.put(TokenEvent(-1, text))
-    generation.finish(Completion((), text, "stop", 0))
-    return Reply(turn, model, generation, lambda content: (content, turn.reply.tool_calls), lambda kept: kept.id)
+def _result(turn: Turn, completion: Completion) -> ChatResult:
+    return ChatResult(turn.reply, turn.finish_reason, completion, turn.num_prompt_tokens, turn.num_reply_tokens)
+
+
+class Replayed(Reply):
+    """The reply that a repeated idempotency key already got: computed, written and counted once."""
+
+    def __init__(self, turn: Turn, model: str) -> None:
+        generation = Generation(lambda: False)
+        text = turn.reply.content
+        generation.put(TokenEvent(-1, text))
+        generation.finish(Completion((), text, "stop", 0))
+        super().__init__(turn, model, generation, lambda content: (content, ()), lambda kept: kept.id)
+
+    def _finish(self, completion: Completion) -> ChatResult:
+        return _result(self._turn, completion)

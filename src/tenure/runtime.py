@@ -6,6 +6,7 @@ engine -> the ledger. Doors (`serve/`, `cli.py`) call this and nothing below it;
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenure.config import Config
 from tenure.context.recall import Context, Noticed, Recall
-from tenure.conversation import ChatCall, ChatResult, Reply, new_turn_id, replayed
+from tenure.conversation import ChatCall, ChatResult, Replayed, Reply, asked_digest, new_turn_id
 from tenure.errors import ConfigError, IdempotencyClash, NotFound
 from tenure.gates.attested import attested_verdict
 from tenure.model.catalog import resolve
@@ -25,7 +26,7 @@ from tenure.model.language_model import AUTO, LanguageModel, load_language_model
 from tenure.model.progress import Progress
 from tenure.model.requests import GenerationRequest
 from tenure.model.worker import EngineWorker
-from tenure.modules.served import Plan, ServedVersions
+from tenure.modules.served import Plan, ServedVersion, ServedVersions
 from tenure.store.explanation import Explanation, explanation_of
 from tenure.store.library import Store
 from tenure.types import Alias, Feedback, Message, Principal, Role, Scope, Turn, Verdict
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatCall", "ChatResult", "Explanation", "ModelCard", "Reply", "Runtime", "Status"]
 
 POLL_SECONDS = 0.1
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,11 @@ class Runtime:
             first = self.store.ledger.repeated(principal.id, call.idempotency_key)
             if first is not None:
                 return self._repeated(first, call)
-        served = self.served.load(self.store.registry.version(self._digest_of(call)))
+        with self.served.held(self.store.registry.version(self._digest_of(call))) as served:
+            return self._begin(call, served)
+
+    def _begin(self, call: ChatCall, served: ServedVersion) -> Reply:
+        """Recall, plan and submit; the version stays loaded meanwhile, and what is submitted ends on it."""
         recall = self.recall(call)
         plan = self.served.plan(served, call.messages, call.scope)
         if recall.memories:
@@ -152,6 +158,7 @@ class Runtime:
             module_ids=tuple(use.digest for use in plan.uses),
             learnable=call.learnable,
             metadata=dict(call.metadata),
+            asked=asked_digest(call),
         )
         return Reply(
             turn,
@@ -163,11 +170,12 @@ class Runtime:
 
     def _repeated(self, turn_id: str, call: ChatCall) -> Reply:
         turn = self.store.ledger.turn(turn_id)
-        if turn.messages != call.messages:
+        same = turn.asked == asked_digest(call) if turn.asked else turn.messages == call.messages
+        if not same:
             raise IdempotencyClash(
                 f"idempotency key {call.idempotency_key!r} was used for another request; send a fresh key"
             )
-        return replayed(turn, call.model)
+        return Replayed(turn, call.model)
 
     def recall(self, call: ChatCall) -> Recall:
         """The request's messages with what is remembered written in, unless the asker switched memory off."""
@@ -196,9 +204,7 @@ class Runtime:
     def keep(self, turn: Turn, *, idempotency_key: str = "") -> str:
         """Write a turn, and what it tells, in one durable step; usable by the very next request."""
         noticed = self.context.notice(turn)
-        turn_id = self.store.record(turn, noticed.memories, idempotency_key=idempotency_key)
-        self._supersede(noticed, turn.created_at)
-        return turn_id
+        return self.store.record(turn, noticed.memories, superseded=noticed.superseded, idempotency_key=idempotency_key)
 
     def feedback(self, feedback: Feedback, *, idempotency_key: str = "") -> str:
         """Attach feedback to a turn of the same scope; a worded correction is remembered at once.
@@ -209,16 +215,10 @@ class Runtime:
             turn = self.store.ledger.turn(feedback.turn_id)
             if (turn.scope.tenant, turn.scope.principal) != (feedback.scope.tenant, feedback.scope.principal):
                 raise NotFound(f"no response {feedback.turn_id!r} of yours; feedback names the id of a reply you got")
-        feedback_id = self.store.ledger.append(feedback, idempotency_key=idempotency_key)
         noticed = self.context.notice_feedback(feedback) if feedback.text else Noticed((), ())
-        for memory in noticed.memories:
-            self.store.memories.add(memory)
-        self._supersede(noticed, feedback.created_at)
-        return feedback_id
-
-    def _supersede(self, noticed: Noticed, at: float) -> None:
-        for old, new in noticed.superseded:
-            self.store.memories.supersede(old, new, at=at)
+        return self.store.record(
+            feedback, noticed.memories, superseded=noticed.superseded, idempotency_key=idempotency_key
+        )
 
     def session_of(self, scope: Scope, messages: Sequence[Message], now: float) -> str:
         """The session of a request that names none: the last one whose history it continues, else a new one."""
@@ -248,8 +248,16 @@ class Runtime:
             self.served.keep_only(list(aliases.values()))
 
     def _watch(self) -> None:
+        """Follow the aliases until closing. While a version can't be loaded the last one is served."""
+        said = ""
         while not self._closing.wait(POLL_SECONDS):
-            self.refresh()
+            try:
+                self.refresh()
+                said = ""
+            except Exception as error:  # the thread's edge: without it no promotion and no rollback would arrive
+                if str(error) != said:
+                    logger.error("the aliases moved and can't be followed yet (%s): %s", type(error).__name__, error)
+                said = str(error)
 
     def _digest_of(self, call: ChatCall) -> str:
         """The version that a model name means. Failed and unjudged versions answer to admins only; no fallbacks."""

@@ -74,7 +74,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange, as the ledger keeps it. `messages` is the client's whole prompt, without injected memory."""
+    """One exchange, as the ledger keeps it. `messages` is the client's whole prompt, without injected memory.
+
+    `asked` is the digest of the whole request ("" for turns that no request made), `num_prompt_tokens` and
+    `num_reply_tokens` what was charged for it: a repeat under its idempotency key must agree with the one, and is told
+    the others.
+    """
 
     id: str
     scope: Scope
@@ -89,6 +94,10 @@ class Turn:
     learnable: bool = True
     source: str = "chat"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    asked: str = ""
+    finish_reason: str = "stop"
+    num_prompt_tokens: int = 0
+    num_reply_tokens: int = 0
 
 
 class FeedbackKind(StrEnum):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tenure.bench.catalog import BENCHMARKS
 from tenure.cli.reference import reference
 from tenure.config import describe_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 VERBS = (
-    "serve chat import feedback sleep status versions show diff gate promote rollback revoke why verify backup restore"
+    "serve chat import feedback sleep status versions show diff gate promote rollback revoke why verify backup restore",
+    "keys demo bench",
 )
 
 
@@ -19,10 +21,15 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_every_verb_is_there_and_says_what_it_does() -> None:
     page = reference()
-    for verb in [*VERBS.split(), "demo", "bench"]:
+    for verb in " ".join(VERBS).split():
         _, found, rest = page.partition(f"### tenure {verb}")
         assert found, verb
         assert len(rest.split("\n\n")[1].split()) >= 3, f"{verb} has no help"
+
+
+def test_every_benchmark_is_named() -> None:
+    _, _, about = reference().partition("### tenure bench")
+    assert all(name in about.split("###")[0] for name in BENCHMARKS)
 
 
 def test_every_setting_says_what_it_means() -> None:

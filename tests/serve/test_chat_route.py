@@ -184,6 +184,7 @@ def test_text_parts_are_read_and_pictures_refused(client: openai.OpenAI) -> None
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (

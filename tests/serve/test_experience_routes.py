@@ -69,15 +69,16 @@ def test_an_idempotency_key_gets_the_first_reply_again(house: House, client: ope
     again = ask(client, say("Be random."), **options)
     assert (again.id, again.choices[0].message.content) == (first.id, first.choices[0].message.content)
     with client.chat.completions.create(
-        model="champion", messages=say("Be random."), stream=True, logprobs=True, extra_headers=key
+        model="champion", messages=say("Be random."), stream=True, logprobs=True, **options
     ) as stream:
         chunks = list(stream)
     assert chunks[0].id == first.id
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == first.choices[0].message.content
     assert house.runtime.store.ledger.head() == before
-    with pytest.raises(openai.ConflictError) as caught:
-        ask(client, say("Be something else."), extra_headers=key)
-    assert caught.value.code == "idempotency_clash"
+    for text, other in (("Be something else.", options), ("Be random.", options | {"temperature": 0.1})):
+        with pytest.raises(openai.ConflictError) as caught:
+            ask(client, say(text), **other)
+        assert caught.value.code == "idempotency_clash"
 
 
 def test_memory_gives_way_where_it_would_not_fit(client: openai.OpenAI) -> None:

@@ -51,7 +51,7 @@ def settings(
     try:
         context.obj = session_from(config, assignments or [], home, model)
     except TenureError as error:
-        LOG.print(f"{error.code}: {error}", highlight=False)
+        LOG.print(f"{error.code}: {error}", highlight=False, markup=False)
         raise typer.Exit(2) from None
 
 

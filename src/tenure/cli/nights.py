@@ -58,7 +58,7 @@ def demo(
 
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="loop, engine, ledger or crash.")],
+    name: Annotated[str, typer.Argument(help="loop, engine, ledger, crash, retrieval or rehearsal.")],
     seeds: Annotated[str, typer.Option(help="Seeds, for example 0-9 or 0,3,5, where the benchmark has any.")] = "",
     as_json: JsonFlag = True,
 ) -> None:

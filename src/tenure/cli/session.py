@@ -94,5 +94,5 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except TenureError as error:
-        LOG.print(f"[red]{error.code}[/red]: {error}", highlight=False, markup=True)
+        LOG.print(f"{error.code}: {error}", highlight=False, markup=False)  # a message may hold brackets of its own
         raise typer.Exit(3 if error.code == "refused" else 1) from None

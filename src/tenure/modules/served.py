@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,10 @@ from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Ver
 
 if TYPE_CHECKING:
     from tenure.modules.router import Choice, Router
+
+NUM_ASIDE = (
+    8  # versions that stay loaded though no alias points at them: those of an exam, and some that people ask by digest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class ServedVersions:
         self._objects = objects
         self._lock = threading.RLock()
         self._ready: dict[str, ServedVersion] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._holders: Counter[str] = Counter()
         self._reading = self._kept_reading() if reading else ""
 
     def _kept_reading(self) -> str:
@@ -90,7 +98,9 @@ class ServedVersions:
         digest = version_digest(version)
         with self._lock:
             if digest in self._ready:
+                self._ready[digest] = self._ready.pop(digest)  # the latest used stands last
                 return self._ready[digest]
+            self._unload(self._aside()[: -NUM_ASIDE + 1])
             weights = ""
             if version.deltas:
                 weights = weight_set_digest(version)
@@ -112,10 +122,35 @@ class ServedVersions:
             self._engine.add_attachment(name, directory)
         return router
 
-    def keep_only(self, digests: Sequence[str]) -> None:
-        """Unload every other version. Requests in flight keep what they use until they end (the engine sees to it)."""
+    @contextmanager
+    def held(self, version: Version) -> Iterator[ServedVersion]:
+        """A version that is loaded, and stays so within: from routing to the engine nobody takes it away."""
         with self._lock:
-            gone = [served for digest, served in self._ready.items() if digest not in digests]
+            served = self.load(version)
+            self._holders[served.digest] += 1
+        try:
+            yield served
+        finally:
+            with self._lock:
+                self._holders[served.digest] -= 1
+
+    def keep_only(self, digests: Sequence[str]) -> None:
+        """Unload every other version that nobody holds. Requests in flight keep what they use until they end."""
+        with self._lock:
+            self._wanted = frozenset(digests)
+            self._unload([digest for digest in self._ready if digest not in digests and not self._holders[digest]])
+
+    def is_loaded(self, digest: str) -> bool:
+        """Whether a version's parts are in the engine."""
+        return digest in self._ready
+
+    def _aside(self) -> list[str]:
+        """The loaded versions that no alias wants and nobody holds, the least lately used first."""
+        return [digest for digest in self._ready if digest not in self._wanted and not self._holders[digest]]
+
+    def _unload(self, digests: Sequence[str]) -> None:
+        if digests:
+            gone = [self._ready[digest] for digest in digests]
             for served in gone:
                 del self._ready[served.digest]
             modules = {m.digest for served in self._ready.values() for m in served.version.modules} | {self._reading}

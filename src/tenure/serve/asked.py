@@ -209,8 +209,9 @@ def tools_of(body: wire.ChatBody) -> tuple[tuple[Mapping[str, Any], ...], Mappin
     """
     tools = list(body.tools or ())
     choice = body.tool_choice
+    forced = isinstance(choice, wire.ToolChoice) or choice == "required"
     if not tools:
-        if choice not in {None, "none", "auto"}:
+        if forced:
             raise Unfit("tool_choice", "forces a tool, but no tools are offered")
         return (), None
     if choice == "none":
@@ -222,7 +223,6 @@ def tools_of(body: wire.ChatBody) -> tuple[tuple[Mapping[str, Any], ...], Mappin
         tools = [tool for tool in tools if tool.function.name == choice.function.name]
         if not tools:
             raise Unfit("tool_choice", f"names {choice.function.name!a}, which is not among the tools")
-    forced = isinstance(choice, wire.ToolChoice) or choice == "required"
     return offered, call_schema(tools) if forced else None
 
 

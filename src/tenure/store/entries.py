@@ -58,10 +58,11 @@ def encode(entry: Turn | Feedback) -> bytes:
 
 def request_digest(entry: Turn | Feedback) -> bytes:
     """sha256 of what a caller who repeats himself repeats: the entry without what the server made up (id, time,
-    session, version, memories, modules). Two writes under one idempotency key must agree on it."""
+    session, version, memories, modules, token counts). Two writes under one idempotency key must agree on it."""
     fields = _turn_fields(entry) if isinstance(entry, Turn) else _feedback_fields(entry)
-    made_up = ("id", "created_at", "version", "effective", "memory_ids", "module_ids")
-    for name in (*made_up, "session") if isinstance(entry, Turn) else made_up[:2]:
+    made_up = ("id", "created_at")
+    of_turn = ("session", "version", "effective", "memory_ids", "module_ids", "num_prompt_tokens", "num_reply_tokens")
+    for name in (*made_up, *of_turn) if isinstance(entry, Turn) else made_up:
         del fields[name]
     return hashlib.sha256(_bytes(entry.id, fields)).digest()
 
@@ -104,6 +105,10 @@ def _turn_fields(turn: Turn) -> dict[str, Any]:
         "learnable": turn.learnable,
         "source": turn.source,
         "metadata": dict(turn.metadata),
+        "asked": turn.asked,
+        "finish_reason": turn.finish_reason,
+        "num_prompt_tokens": turn.num_prompt_tokens,
+        "num_reply_tokens": turn.num_reply_tokens,
     }
 
 
@@ -123,7 +128,7 @@ def _feedback_fields(feedback: Feedback) -> dict[str, Any]:
 
 
 def decode_turn(content: bytes) -> Turn:
-    """The turn that `encode` wrote."""
+    """The turn that `encode` wrote, today or when turns had fewer fields."""
     fields = json.loads(content)
     del fields["kind"]
     fields["scope"] = Scope(**fields["scope"])

@@ -7,22 +7,23 @@ tombstone and deletion) never shows what was deleted. Called by the runtime, the
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tenure.errors import StoreError
+from tenure.errors import NotFound, StoreError
 from tenure.store.database import Database
 from tenure.store.keys import Keys
 from tenure.store.ledger import Ledger, erase_entries
-from tenure.store.memories import Memories, erase_memories
+from tenure.store.memories import Memories, erase_memories, superseding
 from tenure.store.nights import Nights
 from tenure.store.objects import Objects
 from tenure.store.registry import Registry
 from tenure.store.signatures import Signer
 from tenure.store.tombstones import Tombstone, Tombstones, sync_directory
-from tenure.types import Alias, Memory, Turn
+from tenure.types import Alias, Feedback, Memory, Turn
 
 DATABASE = "tenure.db"
 TOMBSTONES = "tombstones.jsonl"
@@ -69,20 +70,31 @@ class Store:
             raise
         return store
 
-    def record(self, turn: Turn, memories: Sequence[Memory] = (), *, idempotency_key: str = "") -> str:
-        """Keep a turn and what is remembered of it in one durable transaction; returns the turn's id.
+    def record(
+        self,
+        entry: Turn | Feedback,
+        memories: Sequence[Memory] = (),
+        *,
+        superseded: Sequence[tuple[str, str]] = (),
+        idempotency_key: str = "",
+    ) -> str:
+        """Keep a turn or feedback and what is remembered of it in one durable transaction; returns the entry's id.
 
-        When the idempotency key repeats, nothing is kept and the first one's id returned. Raises IdempotencyClash,
-        StoreError.
+        `superseded`: (old id, new id) of memories that a new one replaces from now on. When the idempotency key
+        repeats, nothing is kept and the first one's id returned. Raises IdempotencyClash, StoreError.
         """
-        append = self.ledger.appending(turn, idempotency_key=idempotency_key)
+        append = self.ledger.appending(entry, idempotency_key=idempotency_key)
         additions = [self.memories.adding(memory) for memory in memories]
+        replacements = [superseding(old, new, at=entry.created_at) for old, new in superseded]
 
         def work(connection: sqlite3.Connection) -> str:
             id = append(connection)
-            # Another id means that the key repeats: what is remembered of the turn is there already.
-            for add in additions if id == turn.id else ():
+            # Another id means that the key repeats: what is remembered of the entry is there already.
+            for add in additions if id == entry.id else ():
                 add(connection)
+            for replace in replacements if id == entry.id else ():
+                with contextlib.suppress(NotFound):  # forgotten since it was noticed
+                    replace(connection)
             return id
 
         return self.database.write(work)
