@@ -28,7 +28,7 @@ TASKS = (
     "Translate '{x}' into French.",
     "Translate '{x} is closed today' into Spanish.",
     "How do you say '{x}' in German?",
-    "Spell {x} backwards.",
+    "Give me the letters of {x} from last to first.",
     "How many letters are in '{x}'?",
     "How many vowels does '{x}' have?",
     "How many words are in '{x}'?",
@@ -56,7 +56,7 @@ NOUN_TASKS = (
     "What is a {x}?",
     "What does the word {x} mean?",
     "How does a {x} work?",
-    "Explain {x} to a child.",
+    "How would you tell a six-year-old about {x}?",
     "What is the plural of {x}?",
     "Name a synonym of {x}.",
     "Write a sentence about a {x}.",
@@ -73,10 +73,10 @@ NOUN_TASKS = (
     "What do people like about a {x}?",
 )
 NUMBER_TASKS = (
-    "What is {x} plus {x}?",
-    "Is {x} an even number?",
+    "Double {x} for me.",
+    "Can {x} be divided by two?",
     "What is {x} times three?",
-    "Write {x} in words.",
+    "How is {x} written out in letters?",
     "What comes after {x}?",
     "What is half of {x}?",
 )
