@@ -17,6 +17,7 @@ TenureError
 ├── GateError              an exam can't be held
 │   └── Refused            promotion without a passing verdict on that digest (HTTP 409)
 ├── LearnError             a learner can't use its episodes or its artefact
+│   └── OutOfTime          its seconds ended before its first step
 └── UpstreamError          the proxied endpoint failed                   (HTTP 502)
 """
 
@@ -133,6 +134,12 @@ class LearnError(TenureError):
     """A learner can't use its episodes or its artefact."""
 
     code = "learn_error"
+
+
+class OutOfTime(LearnError):
+    """The seconds that a learner was given ended before its first step."""
+
+    code = "out_of_time"
 
 
 class Cancelled(TenureError):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tenure.config import Config, load_config
-from tenure.errors import Cancelled, Refused
+from tenure.errors import Cancelled, OutOfTime, Refused
 from tenure.model.requests import Sampling
 from tenure.modules.distil_lora import DistilLora
 from tenure.modules.router import Router
@@ -92,6 +92,33 @@ def test_with_nothing_told_there_is_nothing_to_learn_and_a_reason(runtime: Runti
     assert result.status == "nothing"
     assert "0 new statements" in result.reason
     assert runtime.store.nights.get(result.night_id).status == "nothing"
+
+
+@pytest.mark.parametrize("slow", [{0}, {0, 1}, {0, 1, 2}])
+def test_a_statement_without_time_for_a_step_is_left_to_the_next_night(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, slow: set[int]
+) -> None:
+    """Other work on the machine may take a module's whole share; the others are learned all the same."""
+    tell(runtime)
+    learn, calls = DistilLora.learn, []
+
+    def sometimes_late(self: DistilLora, *arguments: object, **more: object) -> object:
+        calls.append(len(calls))
+        if calls[-1] in slow:
+            raise OutOfTime("no step fits into -0.2 seconds; give the learner a larger budget")
+        return learn(self, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DistilLora, "learn", sometimes_late)
+    settings = settings_of(runtime, learner="distil-lora")
+    night_id = interrupted_after_study(runtime, settings)
+    if len(slow) == len(FACTS):
+        with pytest.raises(OutOfTime):
+            runtime.sleep(settings, night_id=night_id)
+        return
+    result = runtime.sleep(settings, night_id=night_id)
+    assert len(runtime.store.registry.version(result.version).modules) == len(FACTS) - len(slow)
+    events = [event.message for event in runtime.store.nights.events(night_id)]
+    assert sum("next night's" in text for text in events) == len(slow)
 
 
 @pytest.mark.parametrize("learner", ["naive-sft", "distil-lora"])

@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from tenure.errors import LearnError
+from tenure.errors import LearnError, OutOfTime
 
 Batch = tuple[str, ...]
 Accumulate = Callable[[Batch], float]
@@ -85,7 +85,7 @@ def train(
     the clock is ignored and the recorded steps are taken again: on the same machine, with the same threads, torch and
     seed, the parameters come out bit-identical.
 
-    Raises LearnError when the loss is no number or the budget ends before the first step.
+    Raises LearnError when the loss is no number, OutOfTime when the budget ends before the first step.
     """
     started = time.monotonic()
     # One fused pass over small tensors would be enough; foreach keeps the Python time of hundreds of them away.
@@ -108,7 +108,7 @@ def train(
         if told:
             told(step + 1, planned, losses[-1])
     if not losses:
-        raise LearnError(f"no step fits into {budget_seconds:.1f} seconds; give the learner a larger budget")
+        raise OutOfTime(f"no step fits into {budget_seconds:.1f} seconds; give the learner a larger budget")
     return Run(Replay(tuple(taken), planned), tuple(losses), time.monotonic() - started)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tenure.config import Config
-from tenure.errors import Cancelled, TenureError
+from tenure.errors import Cancelled, OutOfTime, TenureError
 from tenure.gates.verdict import check_policy
 from tenure.model.language_model import LanguageModel, load_language_model, native_precision
 from tenure.model.progress import Progress
@@ -193,8 +193,9 @@ def learn(
 ) -> dict[Lesson, Mapping[str, Any]]:
     """Train on each lesson from the frozen base, in its share of the time that is left for learning.
 
-    Returns {digest, place, candidate} for each, kept as checkpoints one by one. What no time is left for stays for the
-    next night.
+    Returns {digest, place, candidate} for each, kept as checkpoints one by one. What no time is left for, or what took
+    all its share before the first step (other work on the machine), stays for the next night. Raises OutOfTime when
+    that is all of them.
     """
     learner = LEARNERS[settings.learner]()
     done = {lesson: journal.finished(f"learn {lesson.name}") for lesson in lessons}
@@ -217,8 +218,16 @@ def learn(
         lesson = waiting[0]
         journal.stop_if_cancelled(f"learning {lesson.name}")
         share = (ends - began) / len(waiting)
-        learned[lesson] = _learn_one(house, journal, lesson, lessons[lesson], learner, network, share, settings.seed)
         waiting.pop(0)
+        try:
+            learned[lesson] = _learn_one(
+                house, journal, lesson, lessons[lesson], learner, network, share, settings.seed
+            )
+        except OutOfTime:
+            if not learned and not waiting:
+                raise
+            journal.event(f"{lesson.name} had no time for a step in its {share:.0f} seconds: the next night's")
+            continue
         seconds = time.monotonic() - began
         quickest = min(quickest or seconds, seconds)
         if progress:
