@@ -158,7 +158,7 @@ class Runtime:
             module_ids=tuple(use.digest for use in plan.uses),
             learnable=call.learnable,
             metadata=dict(call.metadata),
-            asked=asked_digest(call),
+            asked=asked_digest(call) if call.idempotency_key else "",
         )
         return Reply(
             turn,

@@ -76,7 +76,7 @@ class Message:
 class Turn:
     """One exchange, as the ledger keeps it. `messages` is the client's whole prompt, without injected memory.
 
-    `asked` is the digest of the whole request ("" for turns that no request made), `num_prompt_tokens` and
+    `asked` is the digest of the whole request ("" without an idempotency key), `num_prompt_tokens` and
     `num_reply_tokens` what was charged for it: a repeat under its idempotency key must agree with the one, and is told
     the others.
     """

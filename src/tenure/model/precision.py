@@ -56,7 +56,7 @@ class PlainWeight:
 
     @property
     def num_bytes(self) -> int:
-        return self.weight_OI.numel() * self.weight_OI.element_size()
+        return self.weight_OI.nbytes
 
     @property
     def num_bytes_read(self) -> int:
@@ -103,7 +103,7 @@ class NarrowWeight:
 
     @property
     def num_bytes_read(self) -> int:
-        return self.weight_OI.numel() * self.weight_OI.element_size()
+        return self.weight_OI.nbytes
 
     def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
         if not num_replying:
@@ -132,7 +132,7 @@ class Int8Weight:
 
     @property
     def num_bytes_read(self) -> int:
-        return self.weight_OI.numel() + self.scale_O.numel() * 2
+        return self.weight_OI.nbytes + self.scale_O.nbytes
 
     def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
         if x_NI.shape[0] <= INT8_ROWS:
@@ -155,7 +155,7 @@ def packed(weight_OI: Tensor, dtype: torch.dtype) -> Weight:
     with torch.inference_mode(False), torch.no_grad():
         rounded_OI = weight_OI.detach().to(dtype).contiguous()
         laid_out = torch.ops.mkldnn._reorder_linear_weight(rounded_OI, INT8_ROWS)
-    return PackedWeight(laid_out, rounded_OI.numel() * rounded_OI.element_size())
+    return PackedWeight(laid_out, rounded_OI.nbytes)
 
 
 def narrow(weight_OI: Tensor) -> Weight:

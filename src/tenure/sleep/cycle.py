@@ -215,10 +215,9 @@ def learn(
         if learned and ends - began < LEAST_OF_QUICKEST * quickest:
             journal.event(f"no time left to learn {len(waiting)} of {len(lessons)}: the next night's")
             break
-        lesson = waiting[0]
-        journal.stop_if_cancelled(f"learning {lesson.name}")
         share = (ends - began) / len(waiting)
-        waiting.pop(0)
+        lesson = waiting.pop(0)
+        journal.stop_if_cancelled(f"learning {lesson.name}")
         try:
             learned[lesson] = _learn_one(
                 house, journal, lesson, lessons[lesson], learner, network, share, settings.seed

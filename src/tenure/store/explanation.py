@@ -5,12 +5,16 @@ Knows neither model nor prompt; called by the runtime, which lets in only those 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tenure.errors import NotFound
 from tenure.store.library import Store
 from tenure.types import Feedback, Memory, Turn, Version
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ def explanation_of(store: Store, turn: Turn) -> Explanation:
     """Raises NotFound when the turn's version is unknown."""
     version = store.registry.version(turn.version) if turn.version else None
     own = {module.digest for module in version.modules} if version else set(turn.module_ids)
-    memories = _memories(store, turn.memory_ids)
+    memories = _still_there(store.memories.get, turn.memory_ids)
     modules = {digest: _sources_of(store, digest) for digest in turn.module_ids if digest in own}
     wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
     return Explanation(
@@ -56,21 +60,15 @@ def _sources_of(store: Store, module: str) -> tuple[str, ...]:
     return ()
 
 
-def _memories(store: Store, ids: Collection[str]) -> tuple[Memory, ...]:
-    memories = []
-    for memory_id in ids:
-        try:
-            memories.append(store.memories.get(memory_id))
-        except NotFound:
-            continue  # erased
-    return tuple(memories)
-
-
 def _turns(store: Store, ids: Collection[str]) -> tuple[Turn, ...]:
-    turns = []
-    for turn_id in sorted(ids):
-        try:
-            turns.append(store.ledger.turn(turn_id))
-        except NotFound:
-            continue  # erased, or a feedback id
-    return tuple(sorted(turns, key=lambda turn: turn.created_at))
+    """The turns among the ids, feedback's left out, oldest first."""
+    return tuple(sorted(_still_there(store.ledger.turn, sorted(ids)), key=lambda turn: turn.created_at))
+
+
+def _still_there(get: Callable[[str], T], ids: Collection[str]) -> tuple[T, ...]:
+    """What `get` finds; what was erased is left out."""
+    found = []
+    for id in ids:
+        with contextlib.suppress(NotFound):
+            found.append(get(id))
+    return tuple(found)
