@@ -13,7 +13,7 @@ from tenure.errors import ContextTooLong, InputError
 from tenure.model.cache import BLOCK_TOKENS
 from tenure.model.language_model import LanguageModel
 from tenure.model.requests import ScoreRequest
-from tenure.model.scoring import Pack, item_of
+from tenure.model.scoring import Item, Pack, item_of
 from tenure.types import AttachmentUse
 
 
@@ -82,6 +82,23 @@ def test_a_common_beginning_is_computed_once_without_a_different_bit(
     prompts = [item.tokens for item in alike]
     together = engine.hidden_states(prompts, layer=2)
     assert all(torch.equal(a, engine.hidden_states([p], layer=2)[0]) for a, p in zip(together, prompts, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("head", [7, BLOCK_TOKENS, BLOCK_TOKENS + 5])
+def test_a_head_of_any_length_is_computed_once_without_a_different_bit(
+    tiny_model_directory: Path, precision: str, head: int
+) -> None:
+    engine = engine_of(tiny(tiny_model_directory, precision))
+    prompts = [(*prompt(i % 2, head), *prompt(10 + i, 3 + 9 * i)) for i in range(6)]
+    together = engine.hidden_states(prompts, layer=2, heads=[head] * 6)
+    for tokens, states in zip(prompts, together, strict=True):
+        assert torch.equal(states, engine.hidden_states([tokens], layer=2, heads=[head])[0])
+        torch.testing.assert_close(states, engine.hidden_states([tokens], layer=2)[0], rtol=1e-2, atol=1e-2)
+    pack = Pack()
+    for tokens in prompts:
+        pack.add(Item(tokens, ((0,),), (), head))
+    assert len(pack.tokens) == sum(map(len, prompts)) - 4 * head
 
 
 def test_rows_with_and_without_an_adapter_are_scored_in_one_call(

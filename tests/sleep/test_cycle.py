@@ -23,7 +23,7 @@ from tenure.modules.router import Router
 from tenure.runtime import ChatCall, Runtime
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated
-from tenure.sleep.cycle import NightSettings, learned_sources, outdated_modules
+from tenure.sleep.cycle import NightSettings, gate_seconds, learned_sources, outdated_modules
 from tenure.sleep.examiner import suites_for
 from tenure.sleep.journal import Journal
 from tenure.types import Alias, Audience, Candidate, Episode, Message, Outcome, Scope
@@ -238,6 +238,32 @@ def test_what_no_time_is_left_for_stays_for_the_next_night(runtime: Runtime, mon
     assert len(shares) == 1 and 0 < shares[0] < 2.1
     assert lineage.source_ids == ("src_0", "turn_0")
     assert set(learned_sources(runtime.house(), result.version)) == {"src_0", "turn_0"}
+
+
+def test_the_exams_seconds_are_kept_from_learning(runtime: Runtime) -> None:
+    house, nights = runtime.house(), runtime.store.nights
+
+    def spent(status: str, seconds: float) -> None:
+        night_id = nights.queue({}, asked_by="test")
+        nights.finish(night_id, status, {"seconds": {"gate": seconds}})
+
+    assert gate_seconds(house, 100.0) == 35.0  # nothing is known yet
+    spent("proposed", 20.0)
+    spent("refused", 3.0)  # ended with the first suite
+    assert gate_seconds(house, 100.0) == 20.0
+    spent("promoted", 80.0)
+    assert gate_seconds(house, 100.0) == 50.0  # something is left for learning
+
+
+def test_what_a_night_had_spent_before_it_was_cut_off_stays_spent(runtime: Runtime) -> None:
+    settings = settings_of(runtime)
+    night_id = runtime.store.nights.queue(asdict(settings), asked_by="test")
+    first = Journal.begin(runtime.store, asdict(settings), night_id, budget_seconds=60.0)
+    time.sleep(0.2)
+    first.checkpoint("learn one", {"digest": "d"})
+    again = Journal.begin(runtime.store, asdict(settings), night_id, budget_seconds=60.0)
+    assert again.left_seconds <= 59.8
+    assert again.finished("learn one") == {"digest": "d"}
 
 
 def test_a_night_cancelled_while_learning_stops_before_the_next_statement(

@@ -144,3 +144,14 @@ def test_it_refuses_a_used_directory_no_time_and_a_stranger_to_replay(
     stranger = Candidate("", "someone-else", {}, 0, 0, (), (), (), 0.0, "module")
     with pytest.raises(LearnError, match="use the same"):
         learner.learn(model, EPISODES, budget_seconds=60, seed=0, directory=tmp_path / "new", replay=stranger)
+
+
+def test_the_foil_studies_some_questions_of_every_statement(model: LanguageModel, tmp_path: Path) -> None:
+    many = [
+        replace(question(10 * n + i, f"Who runs {place} {i}?", "Tilda."), source_ids=(f"t{n}",))
+        for n, place in enumerate(("Kest", "Dover"))
+        for i in range(5)
+    ]
+    foil = replace(learner_named("naive-sft"), num_phrasings=2)
+    studied = foil.learn(model, many, budget_seconds=60, seed=0, directory=tmp_path / "new").episode_ids
+    assert sorted(int(name[1:]) // 10 for name in studied) == [0, 0, 1, 1]

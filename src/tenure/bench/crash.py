@@ -51,15 +51,17 @@ class Tally:
     ungated_served: int = 0
     chain_breaks: int = 0
     kills: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, int] = field(default_factory=dict)  # in which a night was killed
     moves_seen: int = 0
 
     def acknowledge(self, home: Path, turn_id: str) -> None:
         """Note a turn that somebody was told is kept."""
         self.acknowledged.setdefault(home, set()).add(turn_id)
 
-    def inspect(self, home: Path, kind: str) -> None:
-        """Open the home as a restart would, and look; what was lost is counted once."""
-        self.kills[kind] = self.kills.get(kind, 0) + 1
+    def inspect(self, home: Path, kind: str = "") -> None:
+        """Open the home as a restart would, and look; what was lost is counted once. `kind`: what was killed, if so."""
+        if kind:
+            self.kills[kind] = self.kills.get(kind, 0) + 1
         with Store.open(home) as store:
             kept = {turn.id for _, turn in store.ledger.turns()}
             told = self.acknowledged.get(home, set())
@@ -98,9 +100,9 @@ def run(config: Config, *, seeds: str = "0", progress: Progress | None = None) -
         for number in range(NUM_KILLS["serve"]):
             kill_server(home, options, tally, rng)
             tell("serve", number + 1, NUM_KILLS["serve"])
-        for number in range(NUM_KILLS["sleep"]):
+        while tally.kills.get("sleep", 0) < NUM_KILLS["sleep"]:
             kill_night(home, options, tally, rng)
-            tell("sleep", number + 1, NUM_KILLS["sleep"])
+            tell("sleep", tally.kills.get("sleep", 0), NUM_KILLS["sleep"])
         finish_night(home, options)
         for number in range(NUM_KILLS["promote"]):
             kill_mover(home, tally, rng)
@@ -114,6 +116,7 @@ def run(config: Config, *, seeds: str = "0", progress: Progress | None = None) -
         "chain_breaks": tally.chain_breaks,
         "kills": tally.kills,
         "num_kills": sum(tally.kills.values()),
+        "nights_killed_in": tally.stages,
         "alias_moves": tally.moves_seen,
         "seconds": time.monotonic() - began,
     }
@@ -159,16 +162,29 @@ def talk(server: ServerProcess, tally: Tally, number: int) -> None:
 def kill_night(home: Path, options: Sequence[str], tally: Tally, rng: random.Random) -> None:
     """A night is killed anywhere between its first import and its promotion; the next one goes on with it.
 
-    Its learner is one or the other: the tiny model learns by `naive-sft` only, and modules have more to lose.
+    One that ends before is looked at, too, and isn't counted. Its learner is one or the other: the tiny model learns
+    by `naive-sft` only, and modules have more to lose.
     """
     night_id = cut_off_night(home) or studied_night(home, rng.choice(("naive-sft", "distil-lora")))
     process = spend_night(home, options, night_id)
     try:
         process.wait(rng.uniform(0.5, 25.0))
+        tally.inspect(home)
     except subprocess.TimeoutExpired:
         process.kill()
-    process.wait()
-    tally.inspect(home, "sleep")
+        process.wait()
+        stage = stage_of(home, night_id)
+        tally.stages[stage] = tally.stages.get(stage, 0) + 1
+        tally.inspect(home, "sleep")
+
+
+def stage_of(home: Path, night_id: str) -> str:
+    """The stage that a night began last, and whether it had ended; "start" before the first."""
+    with Store.open(home) as store:
+        said = [event.message for event in store.nights.events(night_id) if ": " in event.message]
+    stages = [text for text in said if text.partition(": ")[2].startswith(("started", "done in"))]
+    name, _, state = stages[-1].partition(": ") if stages else ("start", "", "")
+    return f"after {name}" if state.startswith("done") else name
 
 
 def finish_night(home: Path, options: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tenure.bench.load import load_on
 from tenure.bench.servers import ServerProcess, serving, tenure_command
 from tenure.bench.worlds.firm import firm
 from tenure.bench.worlds.world import World
-from tenure.config import Config
+from tenure.config import Config, environment_with, write_settings
 from tenure.errors import TenureError
 from tenure.gates.attested import attested_verdict
 from tenure.gates.marking import is_right
@@ -43,6 +43,7 @@ class Stage:
     """What the story happens on: the server, who speaks, and what was shown so far."""
 
     home: Path
+    settings: Path
     server: ServerProcess
     colleague: str
     visitor: str
@@ -106,8 +107,9 @@ def run_demo(
     resolve(config.model.name, config.cache, progress=progress)
     with Store.open(home) as store:
         colleague, visitor, admin = (store.keys.create("tolvane", who, roles) for who, roles in _people().items())
-    with serving(home, options=("--set", "server.keys=true")) as server:
-        stage = Stage(home, server, colleague, visitor, admin, console, [])
+    settings = write_settings(replace(config, server=replace(config.server, keys=True)), home / "demo.toml")
+    with serving(home, settings=settings) as server:
+        stage = Stage(home, settings, server, colleague, visitor, admin, console, [])
         firsts = [fact.questions[0] for fact in world.facts]
         questions = list(world.questions)
 
@@ -123,7 +125,7 @@ def run_demo(
 
         naive = spend_night(stage, "naive-sft", budget)
         stage.say("A night with naive-sft", naive.status, naive.reason.partition(";")[0])
-        ours = spend_night(stage, "distil-lora", budget, propose=True)
+        ours = spend_night(stage, "distil-lora", budget)
         stage.say("A night with distil-lora", ours.status, ours.reason.partition(";")[0])
         if ours.status == "proposed":
             promote_under_load(stage, ours.version)
@@ -152,10 +154,11 @@ def tell(stage: Stage, world: World) -> None:
     stage.say("A colleague tells them in chat", f"{len(world.facts)} told", f"{corrected} put right later")
 
 
-def spend_night(stage: Stage, learner: str, budget_seconds: float, *, propose: bool = False) -> Night:
-    """A night in a process of its own, over the store that the server goes on using."""
-    command = [*tenure_command(stage.home), "sleep", "--learner", learner, "--budget", str(budget_seconds), "--json"]
-    done = subprocess.run([*command, *(["--propose"] if propose else [])], capture_output=True, text=True)
+def spend_night(stage: Stage, learner: str, budget_seconds: float) -> Night:
+    """A night in a process of its own, over the store that the server goes on using; it stops before promotion."""
+    options = ("--learner", learner, "--budget", str(budget_seconds), "--propose", "--json")
+    command = [*tenure_command(stage.home), "sleep", *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment_with(stage.settings))
     if done.returncode not in (0, 3):
         raise TenureError(f"the night with {learner} failed: {done.stderr[-2000:]}")
     summary = json.loads(done.stdout.strip().splitlines()[-1])

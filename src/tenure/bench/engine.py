@@ -7,6 +7,7 @@ included. `tenure bench engine` calls it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from tenure.bench.llamacpp import as_bf16, tokens_a_second
-from tenure.bench.record import write_result
+from tenure.bench.record import ci95, write_result
 from tenure.config import Config, EngineConfig
 from tenure.errors import TenureError
 from tenure.model.catalog import gguf_path, resolve
@@ -110,7 +111,7 @@ def other_contenders(config: Config, told: Progress) -> tuple[list[Contender], s
             for num_rows in (1, 8):
                 contenders.append(_llamacpp(f"{label}_{num_rows}", path, num_rows))
     except ImportError as error:
-        return [], f"{error}; pip install xllamacpp to compare"
+        return [], f"{error}; pip install 'tenure[bench]' to compare"
     except (TenureError, KeyError) as error:
         return [], f"no GGUF of {config.model.name}: {error}"
     return contenders, ""
@@ -136,30 +137,32 @@ def take_turns(contenders: Sequence[Contender], seeds: Sequence[int], told: Prog
 
 
 def summary(rounds: Mapping[str, Sequence[float]], engine: Engine) -> dict[str, Any]:
-    """Medians, and medians of the ratios within rounds."""
+    """Medians over rounds, those of the ratios within rounds, and `<key>_ci95`, half the interval of the mean."""
+    per_round: dict[str, list[float]] = {}
 
-    def ratio(above: str, below: str) -> float:
-        return median(a / b for a, b in zip(rounds[above], rounds[below], strict=True))
+    def compare(key: str, above: str, below: str) -> None:
+        per_round[key] = [a / b for a, b in zip(rounds[above], rounds[below], strict=True)]
 
-    read_bytes = [rate * engine.num_weight_bytes for rate in rounds["engine_1"]]
-    metrics: dict[str, Any] = {
-        "decode_ratio_1": ratio("engine_1", "generate_1"),
-        "decode_ratio_8": ratio("engine_8", "generate_8"),
-        "bandwidth_share": median(own / memory for own, memory in zip(read_bytes, rounds["read"], strict=True)),
-        "memory_read_gb_per_second": median(rounds["read"]) / 1e9,
-        "weight_bytes": engine.num_weight_bytes,
-        "prefill_tokens_per_second": median(rounds["prefill"]),
-        "score_items_per_second": median(rounds["score"]),
-        "hidden_states_milliseconds": 1000 / median(rounds["hidden_states"]),
-    }
+    compare("decode_ratio_1", "engine_1", "generate_1")
+    compare("decode_ratio_8", "engine_8", "generate_8")
+    compare("bandwidth_share", "engine_1", "read")
+    per_round["bandwidth_share"] = [share * engine.num_weight_bytes for share in per_round["bandwidth_share"]]
+    per_round["memory_read_gb_per_second"] = [rate / 1e9 for rate in rounds["read"]]
+    per_round["prefill_tokens_per_second"] = list(rounds["prefill"])
+    per_round["score_items_per_second"] = list(rounds["score"])
+    per_round["hidden_states_milliseconds"] = [1000 / rate for rate in rounds["hidden_states"]]
     for name in ("engine", "engine_int8", "generate", "llamacpp", "llamacpp_published"):
         for number in (1, 8):
             if f"{name}_{number}" in rounds:
-                metrics[f"{name}_tokens_per_second_{number}"] = median(rounds[f"{name}_{number}"])
+                per_round[f"{name}_tokens_per_second_{number}"] = list(rounds[f"{name}_{number}"])
                 if name == "engine_int8":
-                    metrics[f"int8_decode_ratio_{number}"] = ratio(f"{name}_{number}", f"generate_{number}")
+                    compare(f"int8_decode_ratio_{number}", f"{name}_{number}", f"generate_{number}")
                 if name.startswith("llamacpp"):
-                    metrics[f"{name}_ratio_{number}"] = ratio(f"engine_{number}", f"{name}_{number}")
+                    compare(f"{name}_ratio_{number}", f"engine_{number}", f"{name}_{number}")
+    metrics: dict[str, Any] = {"weight_bytes": engine.num_weight_bytes}
+    for key, values in per_round.items():
+        half = ci95(values)
+        metrics |= {key: median(values), f"{key}_ci95": None if math.isnan(half) else half}
     return {**metrics, "rounds": {name: list(values) for name, values in rounds.items()}}
 
 

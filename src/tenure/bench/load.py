@@ -36,6 +36,12 @@ class LoadRecord:
         """Finished and failed ones."""
         return len(self.done) + len(self.failed)
 
+    def with_those_of(self, other: LoadRecord) -> LoadRecord:
+        """Both loads as one record."""
+        return LoadRecord(
+            [*self.done, *other.done], [*self.failed, *other.failed], self.fingerprints | other.fingerprints
+        )
+
     def percentile(self, share: float, windows: Sequence[tuple[float, float]] | None = None) -> float:
         """Latency in seconds below which `share` of the requests that began in the windows (all: None) stayed."""
         taken = sorted(
@@ -45,8 +51,15 @@ class LoadRecord:
 
 
 @contextmanager
-def load_on(base_url: str, *, key: str = "", num_clients: int = 4, max_tokens: int = 8) -> Iterator[LoadRecord]:
-    """Keep `num_clients` clients asking short questions while the block runs; times are `time.monotonic`."""
+def load_on(
+    base_url: str,
+    *,
+    key: str = "",
+    questions: Sequence[str] = QUESTIONS,
+    num_clients: int = 4,
+    max_tokens: int = 8,
+) -> Iterator[LoadRecord]:
+    """Keep `num_clients` clients asking short questions in turn while the block runs; times are `time.monotonic`."""
     record = LoadRecord()
     stop = threading.Event()
 
@@ -58,7 +71,7 @@ def load_on(base_url: str, *, key: str = "", num_clients: int = 4, max_tokens: i
                 turn += 1
                 body = {
                     "model": "champion",
-                    "messages": [{"role": "user", "content": QUESTIONS[turn % len(QUESTIONS)]}],
+                    "messages": [{"role": "user", "content": questions[turn % len(questions)]}],
                     "max_tokens": max_tokens,
                     "store": False,
                 }

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from tenure.config import environment_with
 from tenure.errors import TenureError
 
 START_SECONDS = 180.0
@@ -25,15 +26,19 @@ START_SECONDS = 180.0
 class ServerProcess:
     """`tenure serve` on a free loopback port over a home."""
 
-    def __init__(self, home: Path, *, options: Sequence[str] = (), log: Path | None = None) -> None:
-        """`options` are global options of the command line, such as ("--set", "model.precision=fp32")."""
+    def __init__(
+        self, home: Path, *, options: Sequence[str] = (), settings: Path | None = None, log: Path | None = None
+    ) -> None:
+        """`options` are global options of the command line, such as ("--set", "model.precision=fp32"); `settings` a
+        file that takes the place of the environment's."""
         self.home = home
         self.port = free_port()
         self.log = log or home / "server.log"
         home.mkdir(parents=True, exist_ok=True)
         command = [*tenure_command(home, options), "serve", "--port", str(self.port)]
         with self.log.open("ab") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            environment = environment_with(settings) if settings else None
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=300.0)
 
     def wait(self) -> None:
@@ -64,9 +69,9 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(home: Path, *, options: Sequence[str] = ()) -> Iterator[ServerProcess]:
+def serving(home: Path, *, options: Sequence[str] = (), settings: Path | None = None) -> Iterator[ServerProcess]:
     """A server that answers, for as long as the block runs."""
-    server = ServerProcess(home, options=options)
+    server = ServerProcess(home, options=options, settings=settings)
     try:
         server.wait()
         yield server

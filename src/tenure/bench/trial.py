@@ -39,9 +39,10 @@ TOLD = ("told_once_accuracy", "told_once", "cross_principal_leaks", "noted", "to
 def run_trial(
     config: Config, world: World, *, seed: int, home: Path, foil: bool = True, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Tell the world's facts to a fresh home, spend a naive (`foil`) and a distilling night, and measure.
+    """Tell the world's facts to a fresh home, spend a distilling night and a naive one (`foil`), and measure.
 
-    The numbers of one world; lists hold one entry per question or item, so that seeds can be pooled.
+    Ours comes first, so that nothing it takes was computed by another night; the foil takes its self-study. The numbers
+    of one world; lists hold one entry per question or item, so that seeds can be pooled.
     """
     config = replace(config, store=replace(config.store, home=str(home)))
     runtime = Runtime.open(config, progress=progress)
@@ -50,16 +51,16 @@ def run_trial(
         prompts = [question.messages for question in world.questions]
         numbers["base_closed_book"] = share(marks(world.questions, ask(runtime, prompts, COLLEAGUE)))
         numbers |= told_once(runtime, world)
+        settings = NightSettings.of(config, seed=seed, propose=True)
+        ours = runtime.sleep(replace(settings, learner="distil-lora"), progress=progress)
+        numbers |= night_numbers(ours)
         if foil:
-            naive = runtime.sleep(NightSettings.of(config, learner="naive-sft", seed=seed), progress=progress)
+            naive = runtime.sleep(replace(settings, learner="naive-sft"), progress=progress)
             numbers |= {f"naive_{key}": value for key, value in naive_numbers(runtime, world, naive).items()}
-        settings = NightSettings.of(config, learner="distil-lora", seed=seed, propose=True)
-        ours = runtime.sleep(settings, progress=progress)
-        numbers |= night_numbers(ours, studied=numbers.get("naive_seconds", {}).get("synthesize", 0.0))
         if ours.version:
             numbers |= version_numbers(runtime, world, ours.version)
         if ours.status == "proposed":
-            numbers |= reversal(runtime, ours.version)
+            numbers |= reversal(runtime, world, ours.version)
         return numbers
     finally:
         runtime.close()
@@ -114,19 +115,15 @@ def naive_numbers(runtime: Runtime, world: World, result: NightResult) -> dict[s
     }
 
 
-def night_numbers(result: NightResult, *, studied: float = 0.0) -> dict[str, Any]:
-    """How long the night took and what the gate said.
-
-    `studied`: seconds of the self-study that the foil's night before it did for both.
-    """
+def night_numbers(result: NightResult) -> dict[str, Any]:
+    """How long the night took and what the gate said."""
     seconds = dict(result.seconds)
-    seconds["synthesize"] = seconds.get("synthesize", 0.0) + studied
     return {
         "night_status": result.status,
         "version": result.version,
         "night_reason": result.reason,
         "night_seconds": sum(seconds.values()),
-        "synthesize_seconds": seconds["synthesize"],
+        "synthesize_seconds": seconds.get("synthesize", 0.0),
         "learn_seconds": seconds.get("learn", 0.0),
         "gate_seconds": seconds.get("gate", 0.0),
         "gate_seconds_by_suite": dict(result.suite_seconds),
@@ -237,27 +234,37 @@ def module_bytes(runtime: Runtime, digest: str) -> int:
     return sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
 
 
-def reversal(runtime: Runtime, digest: str) -> dict[str, Any]:
-    """Promote and roll back: how long, and whether parameters and fixed-shape logits are as before."""
-    probe: Sequence[Message] = (Message("user", "Name the capital of France."),)
-    before = state(runtime, probe)
+def reversal(runtime: Runtime, world: World, digest: str) -> dict[str, Any]:
+    """Promote and roll back: how long, and whether parameters and the champion's logits are as before.
+
+    Each fact's first question is asked at one fixed shape; `promotion_moved` is how many of them the promoted version
+    answers with other logits, without which nothing would be proved.
+    """
+    probes = [fact.questions[0].messages for fact in world.facts]
+    before = state(runtime, probes)
     runtime.promote(digest)
+    between = state(runtime, probes)
     began = time.monotonic()
     runtime.rollback()
     seconds = time.monotonic() - began
-    after = state(runtime, probe)
+    after = state(runtime, probes)
     champion = runtime.store.registry.aliases()[Alias.CHAMPION]
     return {
         "rollback_seconds": seconds,
         "rollback_bit_identical": before == after and champion == version_digest(runtime.model.version()),
+        "promotion_moved": sum(a != b for a, b in zip(before[1], between[1], strict=True)),
     }
 
 
-def state(runtime: Runtime, probe: Sequence[Message]) -> tuple[str, bytes]:
-    """Digest of the served parameters, and the bytes of logits at one fixed shape."""
-    tokens = runtime.model.chat.encode(probe)
-    logits_TV = runtime.engine.distributions(tokens, tokens[-4:])
-    return parameter_digest(runtime.model.network), logits_TV.numpy().tobytes()
+def state(runtime: Runtime, probes: Sequence[tuple[Message, ...]]) -> tuple[str, list[bytes]]:
+    """Digest of the served parameters, and the bytes of the champion's logits on each probe, as served."""
+    plans = answerer_of(runtime, runtime.store.registry.aliases()[Alias.CHAMPION]).plans(probes)
+    found = []
+    for messages, plan in zip(probes, plans, strict=True):
+        tokens = runtime.model.chat.encode(messages)
+        logits_TV = runtime.engine.distributions(tokens, tokens[-4:], weights=plan.weights, attachments=plan.uses)
+        found.append(logits_TV.numpy().tobytes())
+    return parameter_digest(runtime.model.network), found
 
 
 def answerer_of(runtime: Runtime, digest: str) -> EngineAnswerer:

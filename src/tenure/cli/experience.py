@@ -25,8 +25,12 @@ def serve(
     upstream: Annotated[
         str | None, typer.Option(help="Proxy mode: an OpenAI-compatible base URL (server.upstream).")
     ] = None,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Serve the OpenAI API; nights start by schedule, when idle, or through /v1/fine_tuning/jobs."""
+    """Serve the OpenAI API; nights start by schedule, when idle, or through /v1/fine_tuning/jobs.
+
+    With --json its base URL is printed as {"url": ...} once it answers.
+    """
     from dataclasses import replace
 
     from tenure.serve.app import run_server
@@ -35,7 +39,8 @@ def serve(
     given: dict[str, Any] = {"host": host, "port": port, "upstream": upstream}
     server = replace(session.config.server, **{k: v for k, v in given.items() if v is not None})
     with told_plainly(), bars() as progress:
-        run_server(replace(session.config, server=server), progress=progress)
+        announce = (lambda url: show({"url": url}, as_json=True)) if as_json else None
+        run_server(replace(session.config, server=server), progress=progress, announce=announce)
 
 
 def chat(

@@ -27,6 +27,7 @@ def show(value: Any, *, as_json: bool, title: str = "") -> None:
     document = json.loads(json.dumps(plain(value)))
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
     elif isinstance(document, list):
         OUT.print(_rows(document, title) if document else f"no {title}")
     else:

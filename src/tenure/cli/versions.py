@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tenure.cli.output import OUT, bars, show
 from tenure.cli.session import JsonFlag, Session, told_plainly
-from tenure.types import Outcome
+from tenure.types import Outcome, Version
+
+if TYPE_CHECKING:
+    from tenure.store.library import Store
 
 DigestArgument = Annotated[str, typer.Argument(help="A version's digest, or at least its first eight digits.")]
 
@@ -50,7 +53,7 @@ def show_version(context: typer.Context, version: DigestArgument, as_json: JsonF
 
 
 def diff(context: typer.Context, old: DigestArgument, new: DigestArgument, as_json: JsonFlag = False) -> None:
-    """What a version has that another has not: manifest fields, modules, and the turns it learned from."""
+    """What a version has that another has not: manifest fields, modules, and the turns that those learned from."""
     session: Session = context.obj
     with told_plainly(), session.store() as store:
         registry = store.registry
@@ -64,9 +67,17 @@ def diff(context: typer.Context, old: DigestArgument, new: DigestArgument, as_js
         changes["modules removed"] = [m for m in first.modules if m not in second.modules]
         changes["deltas added"] = [d for d in second.deltas if d not in first.deltas]
         changes["deltas removed"] = [d for d in first.deltas if d not in second.deltas]
-        known = set(registry.lineage(registry.resolve(old)).source_ids)
-        changes["turns learned"] = sorted(set(registry.lineage(registry.resolve(new)).source_ids) - known)
+        known, now = _learned_by(store, first), _learned_by(store, second)
+        changes["turns learned"], changes["turns no longer learned"] = sorted(now - known), sorted(known - now)
         show(changes, as_json=as_json, title=f"{old} -> {new}")
+
+
+def _learned_by(store: Store, version: Version) -> set[str]:
+    """The turns that what a version holds learned from."""
+    from tenure.store.explanation import sources_of
+
+    digests = [*(m.digest for m in version.modules), *(d.digest for d in version.deltas)]
+    return {source for digest in digests for source in sources_of(store, digest)}
 
 
 def gate(context: typer.Context, version: DigestArgument, as_json: JsonFlag = False) -> None:

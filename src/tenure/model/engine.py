@@ -222,13 +222,18 @@ class Engine:
         *,
         layer: int,
         attachments: Sequence[AttachmentUse] = (),
+        heads: Sequence[int] | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> list[Tensor]:
-        """[T, C] float32 states of the base after its first `layer` layers (0: embeddings)."""
+        """[T, C] float32 states of the base after its first `layer` layers (0: embeddings).
+
+        `heads`: with how many of its first tokens each prompt begins as others do; what they share is computed once.
+        """
         for prompt in prompts:
             self._check_tokens(prompt)
         used = self._shelf.take(attachments)
-        return self._scorer.hidden_states(prompts, used, layer=layer, batch_tokens=batch_tokens)
+        heads = heads or [0] * len(prompts)
+        return self._scorer.hidden_states(prompts, used, layer=layer, heads=heads, batch_tokens=batch_tokens)
 
     @contextlib.contextmanager
     def _using(self, name: str) -> Iterator[WeightSet]:

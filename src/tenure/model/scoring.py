@@ -29,11 +29,15 @@ HEAD_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A score request ready to run: the prompt, the continuations without their last tokens, and the adapters."""
+    """A score request ready to run: the prompt, the continuations without their last tokens, and the adapters.
+
+    Other items begin with the first `head` tokens, too: those are laid out apart, so that they are computed once.
+    """
 
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
     used: Used
+    head: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -50,7 +54,7 @@ def item_of(request: ScoreRequest, used: Used) -> Item:
 
 @dataclass(slots=True)
 class Pack:
-    """Items laid out for one forward call: whole blocks of prompts that begin alike are there once.
+    """Items laid out for one forward call: whole blocks of prompts that begin alike are there once, and so are heads.
 
     `places` has, for each item added, where each of its continuations' tokens are predicted.
     """
@@ -66,14 +70,14 @@ class Pack:
         """Lay out one more item."""
         start, before = 0, list[tuple[int, int]]()
         chain: tuple[object, ...] = tuple((id(adapter), scale) for adapter, scale in item.used)
-        while start + BLOCK_TOKENS < len(item.prompt):
-            block = item.prompt[start : start + BLOCK_TOKENS]
+        for end in block_ends(len(item.prompt), item.head):
+            block = item.prompt[start:end]
             chain = (chain, block)
             if chain not in self._blocks:
-                place = self._span(block, Tree((BLOCK_TOKENS,)), before, item.used)
-                self._blocks[chain] = (place, place + BLOCK_TOKENS)
+                place = self._span(block, Tree((len(block),)), before, item.used)
+                self._blocks[chain] = (place, place + len(block))
             before.append(self._blocks[chain])
-            start += BLOCK_TOKENS
+            start = end
         rest = item.prompt[start:]
         lengths = [len(c) - 1 for c in item.continuations]
         tree = Tree((len(rest), *lengths) if any(lengths) else (len(rest),))
@@ -97,6 +101,12 @@ class Pack:
         self.positions += [span.num_before + position for position in tree.positions()]
         self.uses.append((used, tree.count))
         return place
+
+
+def block_ends(num_tokens: int, head: int) -> list[int]:
+    """Where the blocks of a prompt end, but for its last: full ones up to the end of its head, and from there on."""
+    ends = [*range(BLOCK_TOKENS, head, BLOCK_TOKENS), *([head] if head else [])]
+    return [end for end in (*ends, *range(head + BLOCK_TOKENS, num_tokens, BLOCK_TOKENS)) if end < num_tokens]
 
 
 class Scorer:
@@ -158,22 +168,26 @@ class Scorer:
         return torch.cat(parts)
 
     def hidden_states(
-        self, prompts: Sequence[Sequence[int]], used: Used, *, layer: int, batch_tokens: int
+        self, prompts: Sequence[Sequence[int]], used: Used, *, layer: int, heads: Sequence[int], batch_tokens: int
     ) -> list[Tensor]:
-        """[T, C] float32 states of the base with adapters after `layer` layers, before the final norm."""
-        states: list[Tensor] = []
-        for run in in_batches([len(p) for p in prompts], batch_tokens):
-            pack = Pack()
-            for i in run:
+        """[T, C] float32 states of the base with adapters after `layer` layers, before the final norm.
+
+        Prompts with the same head, the first `heads[i]` tokens, are computed together.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: tuple(prompts[i][: heads[i]]))
+        states: dict[int, Tensor] = {}
+        for run in in_batches([len(prompts[i]) for i in order], batch_tokens):
+            pack, taken = Pack(), [order[i] for i in run]
+            for i in taken:
                 # A continuation of one token is only predicted: what runs is the prompt.
-                pack.add(Item(tuple(prompts[i]), ((0,),), used))
+                pack.add(Item(tuple(prompts[i]), ((0,),), used, heads[i]))
             plan = Plan(SpanAttention(pack.spans), terms=self._shelf.terms(pack.uses))
             with self._turnstile.turn(), torch.inference_mode():
                 hidden_NC = self._network.hidden(
                     torch.tensor(pack.tokens), torch.tensor(pack.positions), plan, layer=layer
                 )
-            states += [self._own_states(hidden_NC, pack, i, prompts[run[i]]) for i in range(len(run))]
-        return states
+            states.update((i, self._own_states(hidden_NC, pack, n, prompts[i])) for n, i in enumerate(taken))
+        return [states[i] for i in range(len(prompts))]
 
     def _own_states(self, hidden_NC: Tensor, pack: Pack, index: int, prompt: Sequence[int]) -> Tensor:
         last = pack.places[index][0][0]

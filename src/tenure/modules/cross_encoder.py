@@ -21,7 +21,7 @@ from torch.nn.functional import layer_norm
 from tenure.errors import BrokenModel
 from tenure.model.chat import ChatFormat
 from tenure.model.engine import Engine
-from tenure.modules.evidence import knowledge_of, match_of, reading_of
+from tenure.modules.evidence import head_length, knowledge_of, match_of, reading_of
 from tenure.store.digests import digest_directory
 from tenure.types import AttachmentUse, Message
 
@@ -54,8 +54,12 @@ class CrossEncoder:
     def scores(self, engine: Engine, chat: ChatFormat, pairs: Sequence[tuple[str, Sequence[Message]]]) -> Tensor:
         """[N] log-odds that each statement answers its conversation. The engine must hold the adapter."""
         window = engine.max_context_tokens
-        prompts = [reading_of(chat, statement, messages)[0][-window:] for statement, messages in pairs]
-        states = engine.hidden_states(prompts, layer=self.layer, attachments=(AttachmentUse(self.name),))
+        readings = [reading_of(chat, statement, messages)[0] for statement, messages in pairs]
+        length_of = {statement: head_length(chat, statement) for statement, _ in pairs}
+        heads = [length_of[s] if len(r) <= window else 0 for (s, _), r in zip(pairs, readings, strict=True)]
+        prompts = [reading[-window:] for reading in readings]
+        used = (AttachmentUse(self.name),)
+        states = engine.hidden_states(prompts, layer=self.layer, attachments=used, heads=heads)
         last_NC = torch.stack([states_TC[-1] for states_TC in states])
         lexical_NE = torch.tensor([words_of(chat, statement, messages) for statement, messages in pairs])
         return head_scores(self.head, last_NC, lexical_NE)

@@ -25,8 +25,8 @@ from tenure.types import Message
 FIRST_CHARACTERS, LAST_CHARACTERS = 150, 250  # read of a long message: routing costs the same however long one is
 NUM_LEXICAL = 8
 NUM_READ = 1  # statements that are read beside a request: the nearest by words,
-NUM_READ_BY_KEYS = 3  # and by keys,
-MIN_NEARNESS = 0.15  # where the cosine to a key is at least this,
+NUM_READ_BY_KEYS = 2  # and by keys,
+MIN_NEARNESS = 0.2  # where the cosine to a key is at least this,
 MAX_BEHIND = 0.1  # and at most so much below the nearest statement's
 _WORD = re.compile(r"[^\W_]+(?:['’.,:-][^\W_]+)*")
 
@@ -140,9 +140,18 @@ def _lexical(
 def reading_of(chat: ChatFormat, statement: str, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
     """(statement and conversation as the base reads them side by side, where the last message starts)."""
     before, last = said(messages)
-    head = chat.encode_text(f"{statement}\n\nQ: {before}\n" if before else f"{statement}\n\nQ:", begin=True)
+    head = chat.encode_text(f"{_head(statement)} {before}\n" if before else _head(statement), begin=True)
     tail = chat.encode_text("\nA:")
     return (*head, *chat.encode_text(last if before else f" {last}"), *tail), len(head)
+
+
+def head_length(chat: ChatFormat, statement: str) -> int:
+    """With how many tokens all readings of a statement begin."""
+    return len(chat.encode_text(_head(statement), begin=True))
+
+
+def _head(statement: str) -> str:
+    return f"{statement}\n\nQ:"
 
 
 def evidence_of(

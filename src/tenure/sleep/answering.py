@@ -59,17 +59,27 @@ class EngineAnswerer:
 
     def route(self, items: Sequence[Item], *, forced: bool = False) -> list[str]:
         """The effective digest that would answer each item."""
-        return [plan.effective for plan in self._planned([_prompt(item) for item in items], forced=forced)]
+        return [plan.effective for plan in self.plans([_prompt(item) for item in items], forced=forced)]
+
+    def plans(self, prompts: Sequence[tuple[Message, ...]], *, forced: bool = False) -> list[Plan]:
+        """What would answer each prompt: weights, attachments, effective digest."""
+        served = self._house.served
+        new = [messages for messages in dict.fromkeys(prompts) if messages not in self._choices]
+        self._choices.update(zip(new, served.choices(self._served, new, None), strict=True))
+        choices = [self._choices[messages] for messages in prompts]
+        if forced:
+            return [served.forced(self._served, choice) for choice in choices]
+        return [served.planned(self._served, choice, None) for choice in choices]
 
     def answer(self, prompts: Sequence[tuple[Message, ...]], *, forced: bool = False) -> list[Answered]:
         """Greedy replies of at most 40 tokens."""
-        plans = self._planned(prompts, forced=forced)
+        plans = self.plans(prompts, forced=forced)
         completions = self._generate(prompts, plans)
         return [Answered(done.text, plan.effective) for done, plan in zip(completions, plans, strict=True)]
 
     def score(self, items: Sequence[ChoiceItem], *, forced: bool = False) -> list[Scored]:
         """Sum of log-likelihoods (nats) of each choice after the item's prompt, as plain text."""
-        plans = self._planned([_prompt(item) for item in items], forced=forced)
+        plans = self.plans([_prompt(item) for item in items], forced=forced)
         chat = self._house.model.chat
         requests = [
             ScoreRequest(
@@ -86,7 +96,7 @@ class EngineAnswerer:
     def drift(self, prompts: Sequence[tuple[Message, ...]]) -> list[Drifted]:
         """KL(base || version) in nats a token, over the base's own greedy reply to each prompt."""
         base = self._house.served.load(self._house.model.version())
-        plans = self._planned(prompts, forced=False)
+        plans = self.plans(prompts)
         bare = self._house.served.bare(base)
         moved = [i for i, plan in enumerate(plans) if plan.effective != bare.effective]
         replies = self._generate([prompts[i] for i in moved], [bare] * len(moved))
@@ -113,15 +123,6 @@ class EngineAnswerer:
             for messages, plan in zip(prompts, plans, strict=True)
         ]
         return self._house.engine.generate(requests)
-
-    def _planned(self, prompts: Sequence[tuple[Message, ...]], *, forced: bool) -> list[Plan]:
-        served = self._house.served
-        new = [messages for messages in dict.fromkeys(prompts) if messages not in self._choices]
-        self._choices.update(zip(new, served.choices(self._served, new, None), strict=True))
-        choices = [self._choices[messages] for messages in prompts]
-        if forced:
-            return [served.forced(self._served, choice) for choice in choices]
-        return [served.planned(self._served, choice, None) for choice in choices]
 
 
 def _prompt(item: Item) -> tuple[Message, ...]:

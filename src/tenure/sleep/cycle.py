@@ -33,11 +33,14 @@ from tenure.sleep.journal import Journal, candidate_document
 from tenure.sleep.lessons import Lesson, lessons_of
 from tenure.sleep.synthesis import synthesize
 from tenure.store.digests import canonical_json, digest_bytes, version_digest
+from tenure.store.nights import NightStatus
 from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleRef, Outcome, Verdict
 from tenure.weights.learners import LEARNERS
 
 SYNTHESIS_SHARE = 0.20
-LEARN_SHARE = 0.60  # of the whole budget; the rest is the gate's
+LEARN_SHARE = 0.60  # of the whole budget
+GATE_SHARE = 0.35  # kept for the exam, until one was held and its seconds are known,
+MOST_FOR_GATE = 0.5  # and never more than this
 LEAST_OF_QUICKEST = 0.5  # of the time that the quickest lesson took: with less left, none is begun
 
 
@@ -207,7 +210,8 @@ def learn(
     )
     started = time.monotonic()
     learner.prepare(network)
-    ends = started + min(LEARN_SHARE * settings.budget_seconds, journal.left_seconds)
+    left = journal.left_seconds - gate_seconds(house, settings.budget_seconds)
+    ends = started + min(LEARN_SHARE * settings.budget_seconds, left)
     waiting = [lesson for lesson in lessons if lesson not in learned]
     quickest = 0.0
     while waiting:
@@ -232,6 +236,13 @@ def learn(
         if progress:
             progress("learning", len(lessons) - len(waiting), len(lessons))
     return learned
+
+
+def gate_seconds(house: House, budget_seconds: float) -> float:
+    """What to keep of a night's budget for its exam: what the last whole one took here, else a share."""
+    whole = (NightStatus.PROMOTED, NightStatus.PROPOSED)  # a refused version's exam may have ended early
+    taken = [night.result["seconds"]["gate"] for night in house.store.nights.list() if night.status in whole]
+    return min(MOST_FOR_GATE * budget_seconds, taken[0] if taken else GATE_SHARE * budget_seconds)
 
 
 def _learn_one(

@@ -19,19 +19,23 @@ from tenure.store.digests import canonical_json
 from tenure.store.library import Store
 from tenure.types import Audience, Candidate, Episode, Message, Scope
 
+SPENT = "spent_seconds"  # of the budget, noted in every checkpoint
+
 
 class Journal:
     """One night's record. `seconds` maps each stage to the wall time it took (stages taken from a checkpoint: 0),
-    `suite_seconds` each suite of the gate."""
+    `suite_seconds` each suite of the gate. What a night that was cut off had spent by its last checkpoint stays spent.
+    """
 
     def __init__(self, store: Store, night_id: str, *, budget_seconds: float) -> None:
         self._store = store
         self.night_id = night_id
         self.budget_seconds = budget_seconds
-        self._began = time.monotonic()
         self.seconds: dict[str, float] = {}
         self.suite_seconds: dict[str, float] = {}
         self._done = store.nights.checkpoints(night_id)
+        spent = max((float(done.get(SPENT, 0.0)) for done in self._done.values()), default=0.0)
+        self._began = time.monotonic() - spent
 
     @classmethod
     def begin(
@@ -53,7 +57,11 @@ class Journal:
     @property
     def left_seconds(self) -> float:
         """What is left of the budget, never below zero."""
-        return max(0.0, self.budget_seconds - (time.monotonic() - self._began))
+        return max(0.0, self.budget_seconds - self._spent)
+
+    @property
+    def _spent(self) -> float:
+        return time.monotonic() - self._began
 
     def event(self, message: str, **data: Any) -> None:
         """A line that people follow the night by."""
@@ -61,7 +69,8 @@ class Journal:
 
     def finished(self, stage: str) -> Mapping[str, Any] | None:
         """What a finished stage left, or None when it has to be done."""
-        return self._done.get(stage)
+        done = self._done.get(stage)
+        return None if done is None else {key: value for key, value in done.items() if key != SPENT}
 
     def stop_if_cancelled(self, before: str) -> None:
         """Raises Cancelled when somebody cancelled the night."""
@@ -85,7 +94,7 @@ class Journal:
 
     def checkpoint(self, stage: str, payload: Mapping[str, Any]) -> None:
         """Make a stage's result durable."""
-        self._store.nights.checkpoint(self.night_id, stage, payload)
+        self._store.nights.checkpoint(self.night_id, stage, {**payload, SPENT: self._spent})
 
     def keep_episodes(self, stage: str, episodes: Sequence[Episode], **more: Any) -> None:
         """Checkpoint episodes as one object."""

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from tenure.types import AttachmentUse, Version
@@ -21,7 +21,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """A value as plain JSON: dataclasses as objects in the order of their fields, enums as text, sets sorted."""
+    """A value as plain JSON: dataclasses as objects in the order of their fields, enums and paths as texts."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -30,7 +30,7 @@ def plain(value: Any) -> Any:
         return sorted(plain(v) for v in value)
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def digest_bytes(data: bytes) -> str:

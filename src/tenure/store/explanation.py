@@ -38,7 +38,7 @@ def explanation_of(store: Store, turn: Turn) -> Explanation:
     version = store.registry.version(turn.version) if turn.version else None
     own = {module.digest for module in version.modules} if version else set(turn.module_ids)
     memories = _still_there(store.memories.get, turn.memory_ids)
-    modules = {digest: _sources_of(store, digest) for digest in turn.module_ids if digest in own}
+    modules = {digest: sources_of(store, digest) for digest in turn.module_ids if digest in own}
     wanted = {s for m in memories for s in m.source_ids} | {s for ids in modules.values() for s in ids}
     return Explanation(
         turn,
@@ -51,10 +51,10 @@ def explanation_of(store: Store, turn: Turn) -> Explanation:
     )
 
 
-def _sources_of(store: Store, module: str) -> tuple[str, ...]:
-    """The turns that a module learned from: the lineage of the version that it was made for."""
+def sources_of(store: Store, artefact: str) -> tuple[str, ...]:
+    """What a module or delta learned from: the lineage of the version that it was made for."""
     for record in store.registry.versions():
-        candidate = store.registry.lineage(record.digest).candidates.get(module)
+        candidate = store.registry.lineage(record.digest).candidates.get(artefact)
         if candidate is not None:
             return tuple(candidate["source_ids"])
     return ()

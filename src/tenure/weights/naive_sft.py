@@ -6,6 +6,7 @@ every request, so what it breaks is broken everywhere; the gate has to notice.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,13 +27,18 @@ NAME = "naive-sft"
 
 @dataclass(frozen=True, slots=True)
 class NaiveSft:
-    """Knobs: where the delta goes, how long and fast, and how many questions a step takes."""
+    """Knobs: where the delta goes, how long and fast, and how many questions a step takes.
+
+    Of each statement `num_phrasings` questions are studied, drawn by seed (0: all): more of them, and the steps that a
+    night has time for wouldn't come round to any often enough to learn it.
+    """
 
     by_statement: ClassVar[bool] = False
 
     placement: Placement = field(default_factory=lambda: Placement(rank=16, alpha=32.0))
     schedule: Schedule = field(default_factory=lambda: Schedule(num_steps=80, learning_rate=5e-4))
     num_questions: int = 12
+    num_phrasings: int = 4
     tree_tokens: int = 512
 
     def prepare(self, model: LanguageModel) -> None:
@@ -52,7 +58,7 @@ class NaiveSft:
         """See `Learner.learn`. The artefact is a low-rank delta in PEFT layout, place "delta"."""
         started = time.monotonic()
         check_directory(directory)
-        questions = questions_of(episodes)
+        questions = self._studied(questions_of(episodes), seed)
         steps = replay_of(replay, NAME, plain_settings(self), seed)
         examples = []
         for episode in questions:
@@ -72,3 +78,11 @@ class NaiveSft:
             progress=progress,
             replay=steps,
         )
+
+    def _studied(self, questions: Sequence[Episode], seed: int) -> tuple[Episode, ...]:
+        by_statement: dict[tuple[str, ...], list[Episode]] = {}
+        for episode in questions:
+            by_statement.setdefault(episode.source_ids, []).append(episode)
+        rng = random.Random(f"phrasings {seed}")
+        num = self.num_phrasings or len(questions)
+        return tuple(e for asked in by_statement.values() for e in rng.sample(asked, min(num, len(asked))))
