@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,22 @@ def test_imports_run_downwards(path: Path) -> None:
     for target in imports_of(path):
         there = floor_of(target)
         assert ORDER.index(there) <= ORDER.index(here), f"{path.name} ({here}) imports {target} ({there})"
+
+
+def parts_imported(path: Path) -> set[str]:
+    """`tenure.serve.wire` of `from tenure.serve import wire`."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf8"))) if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+
+
+def test_no_import_comes_back_to_where_it_began() -> None:
+    names = {name_of(path) for path in files()}
+    graph = {name_of(path): (imports_of(path) | parts_imported(path)) & names - {name_of(path)} for path in files()}
+    for name, found in graph.items():
+        found.discard(name.rpartition(".")[0])  # what a package says of itself it says before its parts are imported
+    TopologicalSorter(graph).prepare()  # raises CycleError with the cycle
+    with pytest.raises(CycleError):
+        TopologicalSorter({**graph, "tenure.types": {"tenure.cli"}}).prepare()
 
 
 @pytest.mark.parametrize("path", sorted((SRC / "gates").rglob("*.py")), ids=lambda p: p.name)

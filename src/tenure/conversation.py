@@ -25,7 +25,10 @@ Parse = Callable[[str], tuple[str, tuple[Mapping[str, Any], ...]]]
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One request. `raw_prompt` replaces the chat template (for /v1/completions); `model` is a name or a digest."""
+    """One request. `raw_prompt` replaces the chat template (for /v1/completions); `model` is a name or a digest.
+
+    `passed_on` is the digest of the body that an upstream is handed, of which this knows but a part ("" elsewhere).
+    """
 
     messages: tuple[Message, ...]
     scope: Scope
@@ -39,6 +42,7 @@ class ChatCall:
     tools: tuple[Mapping[str, Any], ...] = ()
     idempotency_key: str = ""
     raw_prompt: str | None = None
+    passed_on: str = ""
 
 
 def asked_digest(call: ChatCall) -> str:
@@ -77,7 +81,7 @@ class Reply:
         self.id = turn.id
         self.created = turn.created_at
         self.model = model
-        self.fingerprint = turn.version
+        self.fingerprint = turn.version or turn.effective  # what an upstream said has no version of ours
         self.effective = turn.effective
         self.session = turn.session
         self.memory_ids = turn.memory_ids

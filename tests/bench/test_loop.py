@@ -10,6 +10,7 @@ import pytest
 
 from tenure.bench import loop
 from tenure.config import Config, load_config
+from tenure.errors import TenureError
 
 NIGHT = {"seed": 1, "night_status": "refused", "passed": False, "commit": "old", "closed_book_heldout": 0.5}
 
@@ -61,14 +62,16 @@ def test_the_first_version_that_passes_gives_the_swaps(config: Config, monkeypat
     passed = NIGHT | told(0.5) | {"night_status": "proposed", "version": "v", "routed": [True, True, False]}
     swapped = []
 
-    def swaps(_: Path, version: str) -> dict[str, Any]:
-        swapped.append(version)
+    def swaps(_: Path, version: str, *, seed: int) -> dict[str, Any]:
+        swapped.append((version, seed))
+        if seed == 0:
+            raise TenureError("the nights beside the load learned [0, 3] modules")
         return {"failed_requests": 0}
 
     monkeypatch.setattr(loop, "run_trial", lambda *_, **more: dict(passed) | {"seed": more["seed"]})
     monkeypatch.setattr(loop, "measure_swaps", swaps)
-    loop.run(config, seeds="0,1")
-    assert swapped == ["v"]
+    loop.run(config, seeds="0-2")
+    assert swapped == [("v", 0), ("v", 1)]
     metrics = json.loads(Path("bench/results/loop.json").read_text())["metrics"]
     assert metrics["failed_requests"] == 0
     assert metrics["router_with_text"] == pytest.approx(1 / 3)

@@ -67,7 +67,7 @@ def test_a_chain_that_was_tampered_with_is_told_and_fails(terminal: Terminal) ->
     terminal.types("chat", "Berth 4 is Anna's.", "--max-tokens", "2")
     with sqlite3.connect(terminal.home / "tenure.db") as database:
         database.execute("UPDATE entries SET content = x'00'")
-    assert "chain" in terminal.types("verify", fails=1)
+    assert terminal.types("verify", fails=1).startswith("chain_broken")
 
 
 def test_a_reply_can_be_asked_about_and_put_right(terminal: Terminal) -> None:
@@ -131,7 +131,7 @@ def test_serve_prints_its_url_once_it_answers(terminal: Terminal) -> None:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            assert httpx.get(f"{url}/models").status_code == 200
+            assert httpx.get(f"{url}/models", trust_env=False).status_code == 200
         finally:
             process.terminate()
             process.wait()

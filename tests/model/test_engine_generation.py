@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_requests_join_and_leave_at_any_step(model: LanguageModel, seed: int) ->
         else:
             assert got.tokens == expected.tokens
     assert engine.num_running == engine.num_waiting == 0
+
+
+def test_a_long_prompt_is_read_in_chunks_while_others_go_on_talking(model: LanguageModel) -> None:
+    engine = engine_of(model, prefill_chunk_tokens=32)
+    engine.submit(GenerationRequest(prompt(1, 5), Sampling(max_tokens=60)))
+    engine.step()
+    engine.submit(GenerationRequest(prompt(2, 150), Sampling(max_tokens=4)))
+    for num_read in (32, 32, 32, 32, 22, 0):
+        before = replace(engine.counters)
+        engine.step()
+        assert engine.counters.num_prompt_tokens - before.num_prompt_tokens == num_read
+        assert engine.counters.num_generated_tokens > before.num_generated_tokens
 
 
 def test_a_cancelled_request_frees_its_place_at_the_next_step(model: LanguageModel) -> None:

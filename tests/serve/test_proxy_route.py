@@ -13,12 +13,13 @@ from house import House, Serve
 from test_chat_route import HELLO, WEATHER
 
 from tenure.context.notes import written_in
+from tenure.conversation import ChatCall
 from tenure.errors import InputError, UpstreamError
-from tenure.serve.passage import with_notes, words_of
+from tenure.serve.passage import begin_passage, with_notes, words_of
 from tenure.serve.refusals import UpstreamRefusal
 from tenure.serve.upstream import endpoint_of, refusal_from
 from tenure.serve.wire import ChatMessage
-from tenure.types import Memory, MemoryKind, Scope
+from tenure.types import Memory, MemoryKind, Message, Role, Scope
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,70 @@ def test_a_stream_passes_through_and_is_kept(proxy: House, client: openai.OpenAI
     said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert said == direct.choices[0].message.content
     assert chunks[-1].usage is not None
+    kept = proxy.runtime.store.ledger.turn(chunks[0].id)
+    assert (kept.num_prompt_tokens, kept.finish_reason) == (chunks[-1].usage.prompt_tokens, "length")
     assert len({chunk.id for chunk in chunks}) == 1
     assert proxy.runtime.store.ledger.turn(chunks[0].id).reply.content == said
+
+
+def test_a_text_is_continued_through(proxy: House, client: openai.OpenAI, through: openai.OpenAI) -> None:
+    options: Any = {"model": "champion", "prompt": "Once upon", "max_tokens": 9}
+    direct = client.completions.create(**options)
+    whole = through.completions.create(**options, extra_headers={"Idempotency-Key": "t-1"})
+    assert (whole.choices[0].text, whole.system_fingerprint) == (direct.choices[0].text, direct.system_fingerprint)
+    turn = proxy.runtime.store.ledger.turn(whole.id)
+    assert (turn.messages[0].content, turn.reply.content) == ("Once upon", whole.choices[0].text)
+    assert not turn.learnable
+    again = through.completions.create(**options, extra_headers={"Idempotency-Key": "t-1"})
+    assert (again.id, again.choices[0].text) == (whole.id, whole.choices[0].text)
+    assert again.system_fingerprint == turn.effective
+    with pytest.raises(openai.ConflictError):
+        through.completions.create(**{**options, "temperature": 1.5}, extra_headers={"Idempotency-Key": "t-1"})
+    with through.completions.create(**options, stream=True) as stream:
+        chunks = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == direct.choices[0].text
+    assert proxy.runtime.store.ledger.turn(chunks[0].id).reply.content == direct.choices[0].text
+    with pytest.raises(openai.BadRequestError) as refused:
+        through.completions.create(model="champion", prompt=["one", "two"])
+    assert refused.value.param == "prompt"
+
+
+def test_what_was_cut_off_is_asked_anew(proxy: House, through: openai.OpenAI) -> None:
+    options: Any = {
+        "model": "champion",
+        "messages": HELLO,
+        "max_tokens": 8,
+        "extra_headers": {"Idempotency-Key": "c-1"},
+    }
+    call = ChatCall((Message("user", "hi"),), Scope("local", "local"), idempotency_key="c-1")
+    cut = begin_passage(proxy.runtime, "http://there/v1", call, {"messages": [{"role": "user", "content": "hi"}]})
+    cut.chunk({"choices": [{"delta": {"content": "half of"}}]})
+    cut.keep()
+    turn = proxy.runtime.store.ledger.turn(cut.id)
+    assert (turn.finish_reason, turn.learnable) == ("cancelled", False)
+    assert through.chat.completions.create(**options).id != cut.id
+
+
+def test_keys_are_the_proxys_own(serve: Serve) -> None:
+    """Askers show the proxy's keys, the proxy shows the upstream's; neither key opens the other door."""
+    with serve(server__keys=True) as behind:
+        inner = behind.runtime.store.keys.create("acme", "proxy", frozenset({Role.CHAT}))
+        with serve(server__upstream=behind.url, server__upstream_key=inner, server__keys=True) as before:
+            outer = before.runtime.store.keys.create("acme", "anna", frozenset({Role.CHAT}))
+            with before.client(outer) as anna:
+                reply = anna.chat.completions.create(model="champion", messages=HELLO, max_tokens=3)
+            assert before.runtime.store.ledger.turn(reply.id).scope.principal == "anna"
+            for house, wrong in ((before, inner), (behind, outer)):
+                with house.client(wrong) as stranger, pytest.raises(openai.AuthenticationError):
+                    stranger.chat.completions.create(model="champion", messages=HELLO, max_tokens=3)
+
+
+def test_a_reply_without_a_fingerprint_gets_one(proxy: House) -> None:
+    call = ChatCall((Message("user", "hi"),), Scope("acme", "anna"), frozenset({Role.CHAT}), model="m")
+    passage = begin_passage(proxy.runtime, "http://there/v1", call, {"messages": [{"role": "user", "content": "hi"}]})
+    answer = passage.whole({"choices": [{"message": {"content": "ho"}, "finish_reason": "stop"}]})
+    assert answer["system_fingerprint"] == answer["tenure"]["effective"]
+    assert passage.chunk({"choices": []})["system_fingerprint"] == answer["system_fingerprint"]
 
 
 def test_tool_calls_pass_through_streamed_and_whole(proxy: House, through: openai.OpenAI) -> None:
@@ -151,7 +214,6 @@ def test_the_upstreams_refusals_reach_the_asker(through: openai.OpenAI) -> None:
 def test_what_needs_a_model_of_its_own_says_so(proxy: House) -> None:
     with proxy.http() as http:
         for path, body in (
-            ("/completions", {"prompt": "x"}),
             ("/fine_tuning/jobs", {}),
             ("/admin/rollback", None),
         ):

@@ -21,6 +21,7 @@ from tenure.model.requests import Sampling
 from tenure.modules.distil_lora import DistilLora
 from tenure.modules.router import Router
 from tenure.runtime import ChatCall, Runtime
+from tenure.sleep import cycle
 from tenure.sleep.assembly import assemble
 from tenure.sleep.curation import Curated
 from tenure.sleep.cycle import NightSettings, gate_seconds, learned_sources, outdated_modules
@@ -235,7 +236,7 @@ def test_what_no_time_is_left_for_stays_for_the_next_night(runtime: Runtime, mon
     monkeypatch.setattr(DistilLora, "learn", slow)
     result = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings))
     lineage = runtime.store.registry.lineage(result.version)
-    assert len(shares) == 1 and 0 < shares[0] < 2.1
+    assert len(shares) == 1 and 0 < shares[0] < 2.3
     assert lineage.source_ids == ("src_0", "turn_0")
     assert set(learned_sources(runtime.house(), result.version)) == {"src_0", "turn_0"}
 
@@ -249,10 +250,21 @@ def test_the_exams_seconds_are_kept_from_learning(runtime: Runtime) -> None:
 
     assert gate_seconds(house, 100.0) == 35.0  # nothing is known yet
     spent("proposed", 20.0)
-    spent("refused", 3.0)  # ended with the first suite
+    spent("refused", 60.0)  # of another kind
     assert gate_seconds(house, 100.0) == 20.0
-    spent("promoted", 80.0)
-    assert gate_seconds(house, 100.0) == 50.0  # something is left for learning
+    spent("promoted", 40.0)
+    spent("promoted", 3.0)  # went on where it had been killed
+    assert gate_seconds(house, 100.0) == 40.0
+
+
+def test_something_is_left_for_learning_however_long_exams_take(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(runtime)
+    monkeypatch.setattr(cycle, "gate_seconds", lambda *_: 1e6)
+    settings = settings_of(runtime)
+    result = runtime.sleep(settings, night_id=interrupted_after_study(runtime, settings))
+    assert len(runtime.store.registry.version(result.version).modules) == len(FACTS)
 
 
 def test_what_a_night_had_spent_before_it_was_cut_off_stays_spent(runtime: Runtime) -> None:

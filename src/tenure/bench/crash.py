@@ -100,9 +100,13 @@ def run(config: Config, *, seeds: str = "0", progress: Progress | None = None) -
         for number in range(NUM_KILLS["serve"]):
             kill_server(home, options, tally, rng)
             tell("serve", number + 1, NUM_KILLS["serve"])
-        while tally.kills.get("sleep", 0) < NUM_KILLS["sleep"]:
+        for _ in range(NUM_TRIES * NUM_KILLS["sleep"]):
             kill_night(home, options, tally, rng)
             tell("sleep", tally.kills.get("sleep", 0), NUM_KILLS["sleep"])
+            if tally.kills.get("sleep", 0) == NUM_KILLS["sleep"]:
+                break
+        else:
+            raise TenureError(f"{tally.kills.get('sleep', 0)} nights could be killed: the others ended too soon")
         finish_night(home, options)
         for number in range(NUM_KILLS["promote"]):
             kill_mover(home, tally, rng)

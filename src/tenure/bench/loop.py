@@ -9,6 +9,7 @@ hour. Targets stand in the issue tracker and in docs/benchmarks.md.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,11 @@ from tenure.bench.swaps import measure_swaps
 from tenure.bench.trial import TOLD, run_told, run_trial
 from tenure.bench.worlds.generator import world
 from tenure.config import Config
+from tenure.errors import TenureError
 from tenure.gates.statistics import cluster_bootstrap_bounds
 from tenure.model.progress import Progress
+
+log = logging.getLogger(__name__)
 
 PARTS = Path("bench/results/parts")
 MEANS = (
@@ -49,7 +53,9 @@ MEANS = (
     "final_loss",
     "gate_seconds",
     "rollback_seconds",
+    "promotion_moved",
 )
+BY_KIND = ("closed_book_by_kind", "activation_by_kind", "near_miss_activated_by_kind")  # the mean over worlds of each
 
 
 def run(config: Config, *, seeds: str = "", progress: Progress | None = None) -> None:
@@ -74,7 +80,11 @@ def measure(config: Config, seed: int, progress: Progress | None) -> None:
         save_part({key: numbers.pop(key) for key in TOLD}, part(f"told-{seed}"))
         save_part(numbers, part(f"loop-{seed}"))
         if numbers["night_status"] == "proposed" and not part("swaps").exists():
-            save_part(measure_swaps(Path(folder), numbers["version"]) | {"swap_commit": commit()}, part("swaps"))
+            try:
+                swapped = measure_swaps(Path(folder), numbers["version"], seed=seed)
+                save_part(swapped | {"swap_commit": commit()}, part("swaps"))
+            except TenureError as error:
+                log.warning("world %d gave no swaps, the next one may: %s", seed, error)
 
 
 def part(name: str) -> Path:
@@ -127,9 +137,16 @@ def pooled(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if moved:
         families = [f"{t['seed']}/{family}" for t in trials for family in t.get("general_families", ())]
         metrics["general_delta_lower95"] = lower_bound(moved, families)
+    for key in BY_KIND:
+        found = [trial[key] for trial in trials if key in trial]
+        kinds = sorted({kind for shares in found for kind in shares})
+        of_kind = {kind: [shares[kind] for shares in found if kind in shares] for kind in kinds}
+        metrics |= {f"{key}/{kind}": values for kind, values in of_kind.items()}
     metrics["naive_refused"] = sum(bool(trial.get("naive_refused")) for trial in trials)
     metrics["cross_principal_leaks"] = sum(trial["cross_principal_leaks"] for trial in trials)
-    metrics["rollback_bit_identical"] = bool(trials) and all(trial.get("rollback_bit_identical") for trial in trials)
+    metrics["rollback_bit_identical"] = bool(trials) and all(
+        trial.get("rollback_bit_identical") and trial.get("promotion_moved", 1) for trial in trials
+    )
     metrics["nights_passed"] = sum(bool(trial.get("passed")) for trial in trials)
     metrics["num_worlds"] = len(trials)
     for key in ("commit", "told_commit"):

@@ -33,11 +33,11 @@ NUM_REQUESTS = 5000
 AROUND_SECONDS = 1.0
 
 
-def measure_swaps(home: Path, digest: str, *, num_requests: int = NUM_REQUESTS) -> dict[str, Any]:
+def measure_swaps(home: Path, digest: str, *, seed: int, num_requests: int = NUM_REQUESTS) -> dict[str, Any]:
     """`failed_requests`, `swap_requests`, `swap_p99_ratio`, the two p99s in milliseconds, and what the nights did.
 
-    `home` holds a version of that digest which passed its gate and is not promoted. Raises TenureError when the night
-    beside one of the halves learned nothing: then the halves don't compare.
+    `home` holds a version of that digest which passed its gate in a night of that seed and is not promoted. Raises
+    TenureError when the night beside one of the halves learned nothing: then the halves don't compare.
     """
     questions = [text for pair in zip(learned_questions(home, digest), cycle(QUESTIONS), strict=False) for text in pair]
     moved: list[float] = []
@@ -45,12 +45,12 @@ def measure_swaps(home: Path, digest: str, *, num_requests: int = NUM_REQUESTS) 
         asides = [Path(shutil.copytree(home, Path(folder) / half)) for half in ("calm", "swapped")]
         before = [num_learned(aside) for aside in asides]
         with serving(home) as server:
-            with training(asides[0]):
+            with training(asides[0], seed):
                 calm = under_load(server, questions, [], num_requests // 4)
                 swap(server, digest, forward=True)
                 calm = calm.with_those_of(under_load(server, questions, [], num_requests // 4))
                 swap(server, digest, forward=False)
-            with training(asides[1]):
+            with training(asides[1], seed):
                 swapped = under_load(server, questions, moved, num_requests // 2, digest=digest)
         learned = [num_learned(aside) - count for aside, count in zip(asides, before, strict=True)]
     if not all(learned):
@@ -106,9 +106,9 @@ def swap(server: ServerProcess, digest: str, *, forward: bool) -> None:
 
 
 @contextmanager
-def training(home: Path) -> Iterator[None]:
-    """Nights that train over and over at low priority, and never promote."""
-    command = [*tenure_command(home), "sleep", "--propose", "--json"]
+def training(home: Path, seed: int) -> Iterator[None]:
+    """Nights that train over and over at low priority, and never promote; of a seed whose self-study is done."""
+    command = [*tenure_command(home), "sleep", "--propose", "--json", "--seed", str(seed)]
     script = "import json, subprocess, sys\nwhile True: subprocess.run(json.loads(sys.argv[1]), stdout=-3, stderr=-3)"
     process = subprocess.Popen(
         [command[0], "-c", script, json.dumps(command)], preexec_fn=lower_priority, start_new_session=True

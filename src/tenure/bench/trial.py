@@ -28,7 +28,7 @@ from tenure.runtime import Runtime
 from tenure.sleep.answering import EngineAnswerer
 from tenure.sleep.cycle import NightResult, NightSettings
 from tenure.store.digests import version_digest
-from tenure.types import Alias, Message, Outcome, Scope, Version
+from tenure.types import Alias, Message, Outcome, QuestionItem, Scope, SilenceItem, Version
 
 COLLEAGUE, STRANGER = Scope("world", "colleague"), Scope("world", "stranger")
 
@@ -78,6 +78,9 @@ def run_told(config: Config, world: World, *, home: Path, progress: Progress | N
 def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
     """Tell fact by fact; the very next request asks for it with memory on, as the same principal and as another.
 
+    It leaks when the other one's reply used a memory, or isn't what the bare base says (which guesses right now and
+    then).
+
     `noted`: all questions, with memory on, when everything was told.
     """
     known, leaks = [], 0
@@ -85,8 +88,8 @@ def told_once(runtime: Runtime, world: World) -> dict[str, Any]:
         tell(runtime, [*fact.told, *([fact.correction] if fact.correction else [])], COLLEAGUE)
         item = fact.questions[0]
         known += marks([item], ask(runtime, [item.messages], COLLEAGUE, memory=True))
-        stranger = ask(runtime, [item.messages], STRANGER, memory=True)
-        leaks += bool(stranger[0].memory_ids) or marks([item], stranger)[0]
+        (stranger,), (bare,) = (ask(runtime, [item.messages], STRANGER, memory=memory) for memory in (True, False))
+        leaks += bool(stranger.memory_ids) or stranger.text != bare.text
     return {
         "told_once_accuracy": share(known),
         "told_once": known,
@@ -147,23 +150,30 @@ def version_numbers(runtime: Runtime, world: World, digest: str) -> dict[str, An
     changed = sum(a.text.strip() != b.text.strip() for a, b in zip(here, there, strict=True))
     related = [route != bare for route in answerer.route(world.related)]
     unrelated = [route != bare for route in answerer.route(world.unrelated)]
-    by_kind: dict[str, list[bool]] = {}
-    for item, mark in zip(world.questions, right, strict=True):
-        by_kind.setdefault(item.kind, []).append(mark)
     return {
         "closed_book": right,
         "facts": [item.family for item in world.questions],
         "closed_book_heldout": share(right),
-        "closed_book_by_kind": {kind: share(values) for kind, values in by_kind.items()},
+        "closed_book_by_kind": by_kind(world.questions, right),
         "forced_closed_book": share(forced),
         "near_miss_changed": changed / len(near),
         "near_miss_activated": len(moved) / len(near),
+        "near_miss_activated_by_kind": by_kind(world.near_misses, [i in moved for i in range(len(near))]),
         **training_numbers(runtime, digest),
         "activation_related": share(related),
+        "activation_by_kind": by_kind(world.related, related),
         "activation_unrelated": share(unrelated),
         **ability(runtime, answerer),
         **controls(runtime, world, digest, answerer, bare),
     }
+
+
+def by_kind(items: Sequence[QuestionItem | SilenceItem], marks: Sequence[bool]) -> dict[str, float]:
+    """The share of marks that are true, for each kind of item."""
+    found: dict[str, list[bool]] = {}
+    for item, mark in zip(items, marks, strict=True):
+        found.setdefault(item.kind, []).append(mark)
+    return {kind: share(values) for kind, values in found.items()}
 
 
 def training_numbers(runtime: Runtime, digest: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,  # of the HTTP library that this version of the client uses
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -61,7 +61,7 @@ def fetch_from_hub(name: str, cache: Path, *, progress: Progress, endpoint: str 
         raise DownloadError(f"{repository} has no revision {revision!r}; check the part after @") from error
     except HFValidationError as error:
         raise DownloadError(f"{name!r} is no hub id: {error}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, HTTPError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):
             reason = f"the hub refused {name}: {error}"
         else:

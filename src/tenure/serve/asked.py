@@ -148,9 +148,7 @@ def completion_call(
     check_supported(body)
     if body.echo or body.suffix or (body.best_of or 1) > 1:
         raise Unfit("echo, suffix, best_of", "aren't supported; leave them out")
-    prompt = body.prompt[0] if isinstance(body.prompt, list) and len(body.prompt) == 1 else body.prompt
-    if not isinstance(prompt, str) or not prompt:
-        raise Unfit("prompt", "must be one text that isn't empty; send several prompts or token ids one by one as text")
+    prompt = prompt_of(body)
     return ChatCall(
         messages=(Message("user", prompt),),
         scope=scope_of(principal, body.user),
@@ -164,6 +162,14 @@ def completion_call(
         idempotency_key=idempotency_key(request),
         raw_prompt=prompt,
     )
+
+
+def prompt_of(body: wire.CompletionBody) -> str:
+    """The text to continue. Raises Unfit for none, several, or token ids."""
+    prompt = body.prompt[0] if isinstance(body.prompt, list) and len(body.prompt) == 1 else body.prompt
+    if not isinstance(prompt, str) or not prompt:
+        raise Unfit("prompt", "must be one text that isn't empty; send several prompts or token ids one by one as text")
+    return prompt
 
 
 def idempotency_key(request: Request) -> str:

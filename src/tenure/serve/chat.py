@@ -94,7 +94,7 @@ async def chat(request: Request, body: wire.ChatBody, principal: ChatAsker) -> R
     if door.upstream is not None:
         call = await door.upstream.call(request, body, principal)
         if not await run_in_threadpool(is_repeat, door.runtime, call):
-            return await door.upstream.chat(request, body, call)
+            return await door.upstream.pass_on(request, body, call)
     else:
         call = chat_call(request, body, principal, door.config.server)
     flight = door.flights.launch(lambda: begin(door.runtime, call), streaming=bool(body.stream), once=once(call))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tenure.context.recall import Recall
-from tenure.conversation import ChatCall
+from tenure.conversation import ChatCall, asked_digest
 from tenure.errors import UpstreamError
 from tenure.runtime import Runtime
 from tenure.serve import wire
@@ -100,7 +100,7 @@ class Passage:
         """The upstream's whole answer with our id and provenance; what it says is noted. Raises UpstreamError."""
         try:
             choice = answer["choices"][0]
-            message = choice["message"]
+            message = choice["message"] if self._call.raw_prompt is None else {"content": choice["text"]}
             self._said.content.append(message.get("content") or "")
             self._said.tool_calls.update(enumerate(message.get("tool_calls") or ()))
             self._said.finish_reason = choice.get("finish_reason") or "stop"
@@ -110,7 +110,7 @@ class Passage:
             ) from error
         self._said.fingerprint = answer.get("system_fingerprint") or ""
         self._said.usage = answer.get("usage") or {}
-        return {**answer, "id": self.id, "tenure": self._provenance()}
+        return {**answer, **self._own(), "tenure": self._provenance()}
 
     def chunk(self, chunk: dict[str, Any]) -> dict[str, Any]:
         """One chunk of a stream with our id. Raises UpstreamError when it is an error."""
@@ -123,12 +123,17 @@ class Passage:
                 self._note(choice)
         chunk.pop("tenure", None)
         if self._told:
-            return {**chunk, "id": self.id}
+            return {**chunk, **self._own()}
         self._told = True
-        return {**chunk, "id": self.id, "tenure": self._provenance()}
+        return {**chunk, **self._own(), "tenure": self._provenance()}
+
+    def _own(self) -> dict[str, str]:
+        """Our id, and the upstream's fingerprint or, where it gives none, what is known of what answered."""
+        return {"id": self.id, "system_fingerprint": self._said.fingerprint or self._effective()}
 
     def _note(self, choice: Mapping[str, Any]) -> None:
-        delta = choice.get("delta") or {}
+        text = self._call.raw_prompt is not None
+        delta: Mapping[str, Any] = {"content": choice.get("text")} if text else choice.get("delta") or {}
         if delta.get("content"):
             self._said.content.append(delta["content"])
         for part in delta.get("tool_calls") or ():
@@ -156,8 +161,13 @@ class Passage:
             learnable=self._call.learnable and self.ended,
             source="proxy",
             metadata=dict(self._call.metadata),
+            asked=asked_digest(self._call) if self._call.idempotency_key else "",
+            finish_reason=self._said.finish_reason or "cancelled",
+            num_prompt_tokens=self.usage["num_prompt"],
+            num_reply_tokens=self.usage["num_reply"],
         )
-        self._runtime.keep(turn, idempotency_key=self._call.idempotency_key)
+        # What was cut off is no answer to a repeat: that is asked anew.
+        self._runtime.keep(turn, idempotency_key=self._call.idempotency_key if self.ended else "")
         self.kept = True
 
 
@@ -165,7 +175,8 @@ def begin_passage(runtime: Runtime, endpoint: str, call: ChatCall, raw: Mapping[
     """Choose what memory adds and write the outgoing request. Blocks on the store."""
     recall = runtime.recall(call)
     outgoing = {key: value for key, value in raw.items() if key not in OWN_FIELDS}
-    outgoing["messages"] = with_notes(raw["messages"], call.messages, recall.messages)
+    if call.raw_prompt is None:
+        outgoing["messages"] = with_notes(raw["messages"], call.messages, recall.messages)
     return Passage(runtime, endpoint, call, recall, outgoing)
 
 

@@ -1,7 +1,7 @@
 """Proxy mode: the same door before any OpenAI-compatible endpoint, with ledger and memory and no local weights.
 
 The request passes on as it came, but for the notes that memory adds; the answer comes back as it is, but for its id
-(the turn's, so that feedback can name it) and Tenure's own part. Called by `chat.py` and `models.py`.
+(the turn's, so that feedback can name it) and Tenure's own part. Called by `chat.py`, `completions.py` and `models.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from tenure.conversation import ChatCall
 from tenure.errors import InputError, UpstreamError
 from tenure.runtime import Runtime
 from tenure.serve import wire
-from tenure.serve.asked import SESSION_HEADER, header, idempotency_key, memory_wanted, scope_of
+from tenure.serve.asked import SESSION_HEADER, header, idempotency_key, memory_wanted, prompt_of, scope_of
 from tenure.serve.flights import Flights, Seat
 from tenure.serve.metrics import Meters
 from tenure.serve.passage import Passage, begin_passage, words_of
 from tenure.serve.refusals import UpstreamRefusal, json_response
 from tenure.serve.sse import event_stream
-from tenure.types import Principal
+from tenure.store.digests import digest_bytes
+from tenure.types import Message, Principal
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 600.0
+SHOWING = ("stream", "stream_options")  # how a reply is shown, not what it says
 
 
 def endpoint_of(url: str) -> str:
@@ -63,25 +65,30 @@ class Upstream:
         response = await self._send(self._client.build_request("GET", self.endpoint + path))
         return json_response(200, _parsed(response.text, self.endpoint))
 
-    async def call(self, request: Request, body: wire.ChatBody, principal: Principal) -> ChatCall:
-        """The request as the house understands it."""
+    async def call(self, request: Request, body: wire.ChatBody | wire.CompletionBody, principal: Principal) -> ChatCall:
+        """The request as the house understands it. Raises Unfit for a prompt that isn't one text."""
+        prompt = prompt_of(body) if isinstance(body, wire.CompletionBody) else None
+        said = map(words_of, body.messages) if isinstance(body, wire.ChatBody) else [Message("user", prompt or "")]
+        handed = {key: value for key, value in (await request.json()).items() if key not in SHOWING}
         return ChatCall(
-            messages=tuple(words_of(message) for message in body.messages),
+            messages=tuple(said),
             scope=scope_of(principal, body.user),
             model=body.model,
             session=header(request, SESSION_HEADER),
             memory=memory_wanted(request, body),
-            learnable=body.store is not False,
+            learnable=body.store is not False if prompt is None else body.store is True,
             metadata=body.metadata or {},
             idempotency_key=idempotency_key(request),
+            raw_prompt=prompt,
+            passed_on=digest_bytes(json.dumps(handed, sort_keys=True).encode()),
         )
 
-    async def chat(self, request: Request, body: wire.ChatBody, call: ChatCall) -> Response:
-        """One chat completion through the upstream, kept in the ledger like an own one."""
+    async def pass_on(self, request: Request, body: wire.Generation, call: ChatCall) -> Response:
+        """One completion through the upstream, kept in the ledger like an own one."""
         passage = await run_in_threadpool(begin_passage, self._runtime, self.endpoint, call, await request.json())
+        url = f"{self.endpoint}{'/chat/completions' if call.raw_prompt is None else '/completions'}"
         # an upstream of our kind keeps its own memory out of the prompt too
         headers = {} if call.memory else {"X-Tenure-Memory": "off"}
-        url = f"{self.endpoint}/chat/completions"
         outgoing = self._client.build_request("POST", url, json=passage.outgoing, headers=headers)
         seat = self._flights.seat(passage.once)
         try:
@@ -119,15 +126,26 @@ class Upstream:
         return response
 
     async def _relay(self, response: httpx.Response, passage: Passage, seat: Seat) -> AsyncGenerator[Mapping[str, Any]]:
+        last: Mapping[str, Any] | None = None  # leaves after the turn is durable, and that waits for the usage
         try:
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                if not data or data == "[DONE]":
+                if data == "[DONE]":
+                    break
+                if not data:
                     continue
                 chunk = passage.chunk(_parsed(data, self.endpoint))
-                if passage.ended and not passage.kept:
-                    await run_in_threadpool(passage.keep)  # the finish reason leaves after the turn is durable
+                if passage.ended and not passage.kept and last is None:
+                    last = chunk
+                    continue
+                if last is not None:
+                    await run_in_threadpool(passage.keep)
+                    yield last
+                    last = None
                 yield chunk
+            if last is not None:
+                await run_in_threadpool(passage.keep)
+                yield last
             self._meters.counted(**passage.usage)
             if not passage.ended:
                 raise UpstreamError(f"the upstream {self.endpoint} ended its stream in the middle; ask again")

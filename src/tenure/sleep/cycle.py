@@ -38,9 +38,8 @@ from tenure.types import Alias, Audience, DeltaRef, Episode, ModuleKind, ModuleR
 from tenure.weights.learners import LEARNERS
 
 SYNTHESIS_SHARE = 0.20
-LEARN_SHARE = 0.60  # of the whole budget
-GATE_SHARE = 0.35  # kept for the exam, until one was held and its seconds are known,
-MOST_FOR_GATE = 0.5  # and never more than this
+GATE_SHARE = 0.35  # kept for the exam, until one was held and its seconds are known
+LEAST_FOR_LEARNING = 0.5  # of what self-study left, whatever exams take
 LEAST_OF_QUICKEST = 0.5  # of the time that the quickest lesson took: with less left, none is begun
 
 
@@ -210,8 +209,8 @@ def learn(
     )
     started = time.monotonic()
     learner.prepare(network)
-    left = journal.left_seconds - gate_seconds(house, settings.budget_seconds)
-    ends = started + min(LEARN_SHARE * settings.budget_seconds, left)
+    left = journal.left_seconds
+    ends = started + max(left - gate_seconds(house, settings.budget_seconds), LEAST_FOR_LEARNING * left)
     waiting = [lesson for lesson in lessons if lesson not in learned]
     quickest = 0.0
     while waiting:
@@ -239,10 +238,13 @@ def learn(
 
 
 def gate_seconds(house: House, budget_seconds: float) -> float:
-    """What to keep of a night's budget for its exam: what the last whole one took here, else a share."""
-    whole = (NightStatus.PROMOTED, NightStatus.PROPOSED)  # a refused version's exam may have ended early
+    """What to keep of a night's budget for its exam: the most that one of the last whole ones took here, else a share.
+
+    A refused version's exam may have ended early, and that of a night that was cut off counts from where it went on.
+    """
+    whole = (NightStatus.PROMOTED, NightStatus.PROPOSED)
     taken = [night.result["seconds"]["gate"] for night in house.store.nights.list() if night.status in whole]
-    return min(MOST_FOR_GATE * budget_seconds, taken[0] if taken else GATE_SHARE * budget_seconds)
+    return max(taken, default=GATE_SHARE * budget_seconds)
 
 
 def _learn_one(
