@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from importlib.resources import files
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tenure.errors import GateError
 from tenure.gates.neighbours import names_in, near_misses
-from tenure.gates.told import asked_of, kind_of
+from tenure.gates.told import asked_of, distance, kind_of, likeness
 from tenure.types import SilenceItem
 
 FACTS = (
@@ -143,11 +144,57 @@ def test_same_kind_asks_a_told_sentence_in_its_own_words_of_an_invented_name() -
     mills = {m for i in items for m in re.findall(r"porter at (\w+ \w+)", said(i))}
     assert mills and not any(mill.lower() in known for mill in mills)
     assert sum(mill.endswith(" Mill") and mill[0] != "H" for mill in mills) >= 3, "another of the pattern"
-    assert sum(mill[0] == "H" and mill not in {"Heston Mill", "Halden Mill"} for mill in mills) >= 3, "letters off"
+    assert sum(mill.split()[0] not in WORDING["likenesses"]["proper"] for mill in mills) >= 3, "wholly other"
     who = near_misses(["Otto Brandt lives in Leeds."], ["Otto Brandt"], seed=1)
     firsts = {m for i in who if i.kind == "same_kind" for m in re.findall(r"(\w+) Brandt", said(i))}
     assert len(firsts - {"Otto"}) >= 5, "other first names"
     assert not any("Leeds" in said(i) for i in who if i.kind == "same_kind")
+
+
+@pytest.mark.parametrize("entities", [ENTITIES, ()])
+def test_no_same_kind_name_is_within_edit_distance_2_of_a_told_name(entities: tuple[str, ...]) -> None:
+    facts = (*FACTS, "Line 7 is late.", "The desk of Bo Penn is in room T-12.")
+    names = (*ENTITIES, "Line 7", "Bo Penn", "T-12")
+    items = [i for seed in range(6) for i in near_misses(facts, entities and names, seed=seed) if i.kind == "same_kind"]
+    assert len(items) == 6 * 50
+    for item in items:
+        words = [word.strip(".,?!:") for word in said(item).lower().split()]
+        for name in names:
+            size = len(name.split())
+            for at in range(len(words) - size + 1):
+                assert distance(" ".join(words[at : at + size]), name.lower()) > 2, (name, said(item))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "look"),
+    [
+        ("Harrow Mill", "place", r"[A-Z][a-z]{4,7} Mill"),
+        ("Dunstan Ames", "person", r"[A-Z][a-z]{5,8} [A-Z][a-z]{2,5}"),
+        ("Dr Tamm", "person", r"Dr [A-Z][a-z]{2,5}"),
+        ("the espresso machine", "thing", r"the [a-z]{7,10} machine"),
+        ("ACME Ltd", "organisation", r"[A-Z]{3,6} Ltd"),
+        ("Anna's Bakery", "organisation", r"[A-Z][a-z]{2,5}'s Bakery"),
+        ("lorry", "thing", r"[a-z]{4,7}"),
+        ("KX-4471", "code", r"KX-\d{4}"),
+        ("T-12", "code", r"[A-Z]-\d\d"),
+        ("Line 7", "code", r"Line \d{3}"),
+    ],
+)
+def test_a_wholly_other_name_has_the_look_of_the_told_one(name: str, kind: str, look: str) -> None:
+    made = [likeness(name, kind, WORDING, random.Random(seed)) for seed in range(200)]
+    others = [other for how, other in made if how == "other"]
+    assert len(others) >= 40 and len(set(others)) >= 30
+    for other in others:
+        assert re.fullmatch(look, other), other
+        for old, new in zip(name.split(), other.split(), strict=True):
+            assert new == old or distance(new.lower(), old.lower()) >= max(3, sum(map(str.isalnum, old)) / 2), other
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "letters"), [("kitten", "sitting", 3), ("harrow", "harow", 1), ("", "ab", 2), ("ab", "ba", 2)]
+)
+def test_the_distance_of_two_words(one: str, other: str, letters: int) -> None:
+    assert distance(one, other) == distance(other, one) == letters
 
 
 @pytest.mark.parametrize(

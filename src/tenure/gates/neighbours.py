@@ -5,10 +5,10 @@ that no synthesiser reads; `told` reads the single sentence. Knows no learner, r
 assembles a night's exam.
 
 Kinds, in equal shares: `same_entity` (the name, an unrelated task), `untold` (an attribute of the name that no text
-tells), `same_kind` (what a text tells, in its own words, of an invented name of the same kind), `neighbour` (the told
-matter about any other name), `elsewhere` (a question like those of a working day, on other matters, without any name),
-`unrelated`. One prompt in eight comes as a later turn of a conversation; `untold` and `same_kind` also ask in two
-turns.
+tells), `same_kind` (what a text tells, in its own words, of an invented name of the same kind, no misspelt one),
+`neighbour` (the told matter about any other name), `elsewhere` (a question like those of a working day, on other
+matters, without any name), `unrelated`. One prompt in eight comes as a later turn of a conversation; `untold` and
+`same_kind` also ask in two turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib.resources import files
 from typing import Any
 
 from tenure.errors import GateError
-from tenure.gates.told import CALENDAR, COPULA, Asked, as_told, asked_of, holds, kind_of, likeness, swapped
+from tenure.gates.told import CALENDAR, COPULA, Asked, as_told, asked_of, holds, kind_of, likeness, near, swapped
 from tenure.types import Message, SilenceItem
 
 KINDS = ("same_entity", "untold", "same_kind", "neighbour", "elsewhere", "unrelated")
@@ -94,6 +94,7 @@ class _Drawer:
             (files("tenure.gates") / "items" / "near_miss.json").read_text("utf8")
         )
         self.entities = tuple(dict.fromkeys(e.strip() for e in (entities or names_in(fact_texts)) if e.strip()))
+        self._names = {name.lower() for name in (*self.entities, *names_in(fact_texts))}
         facts = [(t.strip(), [e for e in self.entities if holds(t, e)]) for t in fact_texts if t.strip()]
         self._facts = [(text, names) for text, names in facts if names]
         self._texts = [text for text, _ in facts]
@@ -177,7 +178,7 @@ class _Drawer:
         return self._as_people_ask("untold", attribute, asked, parts)
 
     def _same_kind(self) -> _Drawn | None:
-        """A told text's own question about a name that no text holds."""
+        """A told text's own question about a name that no text holds, and that is no told name misspelt."""
         text, names = self._rng.choice(self._facts)
         made = {name: likeness(name, self._kind[name], self.wording, self._rng) for name in names}
         swaps = {name: other for name, (_, other) in made.items()}
@@ -206,9 +207,12 @@ class _Drawer:
         return _Drawn(group, prompt, before)
 
     def _is_new(self, name: str) -> bool:
+        """Neither told, nor a told name misspelt."""
         low = name.lower()
         known = [entity.lower() for entity in self.entities]
-        return not any(low in text.lower() for text in self._texts) and not any(e in low or low in e for e in known)
+        if any(low in text.lower() for text in self._texts) or any(e in low or low in e for e in known):
+            return False
+        return not any(near(low, told) for told in self._names)
 
     def _neighbour(self) -> _Drawn | None:
         """The told matter about another name: a bare question, or one made from a told text with its names swapped."""

@@ -14,12 +14,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SLIP = 2  # letters; a name no further from a told one reads as its misspelling
 CALENDAR = frozenset({*calendar.month_name, *calendar.month_abbr, *calendar.day_name, *calendar.day_abbr} - {""})
 COPULA = re.compile(r"^(?P<subject>.+?)\s+(?P<copula>is|are|was|were)\s+(?P<rest>.+)$")
 _SMALL = frozenset(
     ["the", "a", "an", "our", "my", "we", "his", "her", "their", "this", "these", "those", "every", "all", "they"]
 )
-_VOWELS, _CONSONANTS = "aeiou", "bcdfghklmnprstvw"
+_VOWELS, _CONSONANTS, _ENDS = "aeiou", "bcdfghklmnprstvw", ("", "", "l", "n", "r", "s")
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,21 @@ def swapped(text: str, swaps: Mapping[str, str]) -> str:
     return re.sub(rf"(?<!\w)(?:{old})(?!\w)", lambda m: new.get(m[0].lower(), m[0]), text, flags=re.IGNORECASE)
 
 
+def distance(one: str, other: str) -> int:
+    """The letters to change, add or leave out to make one the other."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        corner, row[0] = row[0], i
+        for j, its in enumerate(other, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (letter != its))
+    return row[-1]
+
+
+def near(one: str, other: str) -> bool:
+    """Whether one reads as the other misspelt."""
+    return abs(len(one) - len(other)) <= SLIP and distance(one.lower(), other.lower()) <= SLIP
+
+
 def as_told(name: str, texts: Sequence[str]) -> str:
     """The name with the article it was told with, or with "the" if it is no proper name: "the espresso machine"."""
     for text in texts:
@@ -62,7 +79,7 @@ def kind_of(name: str, texts: Sequence[str], wording: Mapping[str, Any]) -> str:
     for kind in ("person", "organisation", "place", "thing"):
         if own & set(kinds["named"][kind].split()):
             return kind
-    if any(c.isdigit() for c in name):
+    if _has_digit(name):
         return "code"
     it, job = re.escape(name), "|".join(kinds["jobs"].split())
     person = (
@@ -80,24 +97,27 @@ def kind_of(name: str, texts: Sequence[str], wording: Mapping[str, Any]) -> str:
 
 
 def likeness(name: str, kind: str, wording: Mapping[str, Any], rng: random.Random) -> tuple[str, str]:
-    """(how it was made, a name of the same kind): another first name, another of the pattern, or a slip of spelling."""
+    """(how it was made, a name of the same kind): another first name, another of the pattern, or a wholly other one."""
     words = name.split()
-    if any(c.isdigit() for c in name):
-        return "spelling", _other_digits(name, rng)
+    if _has_digit(name):
+        return "other", " ".join(_other_code(word, rng) if _has_digit(word) else word for word in words)
     if words[0].lower() in {"my", "our", "his", "her", "their"} and kind == "person":
         return "pattern", f"{words[0]} {rng.choice(wording['relatives'])}"
-    if max(map(len, words)) >= 4 and rng.random() < 0.4:
-        return "spelling", _misspelt(name, rng)
     names = wording["likenesses"]
     capital = [i for i, word in enumerate(words) if word[0].isupper()]
-    if not capital:
-        first = 1 if words[0] in {"the", "a", "an", "my", "our", "his", "her", "their"} else 0
-        if len(words) - first > 1:
-            return "pattern", " ".join([*words[:first], rng.choice(names["modifiers"]), words[-1]])
-        return "pattern", " ".join([*words[:first], rng.choice(wording["things"])])
+    first = 1 if words[0].lower() in {"the", "a", "an", "my", "our", "his", "her", "their"} else 0
     known = {word for kind in wording["kinds"]["named"].values() for word in kind.split()}
     known |= set(names["generic"].split())
     own = [i for i in capital if words[i].lower().strip(".") not in known]
+    if max(map(len, words)) >= 4 and rng.random() < 0.4:
+        own = [i for i in own if i >= first] or capital[:1]
+        for i in own or range(first, len(words) - 1) or [len(words) - 1]:
+            words[i] = re.sub(r"[^\W\d_]{2,}", lambda m: _other_word(m[0], rng), words[i])
+        return "other", " ".join(words)
+    if not capital:
+        if len(words) - first > 1:
+            return "pattern", " ".join([*words[:first], rng.choice(names["modifiers"]), words[-1]])
+        return "pattern", " ".join([*words[:first], rng.choice(wording["things"])])
     if kind == "person" and own and (len(own) > 1 or len(capital) == 1):
         words[own[0]] = rng.choice(names["first_names"])
         return "first_name", " ".join(words)
@@ -246,24 +266,38 @@ def _base(verb: str) -> str:
     return verb[:-2] if re.search("(?:sh|ch|ss|x|zz|o)es$", verb) else verb[:-1]
 
 
-def _other_digits(name: str, rng: random.Random) -> str:
-    places = [i for i, c in enumerate(name) if c.isdigit()]
-    letters = list(name)
-    for i in rng.sample(places, min(len(places), rng.choice((1, 2)))):
-        letters[i] = rng.choice([d for d in "0123456789" if d != letters[i]])
-    return "".join(letters)
+def _has_digit(text: str) -> bool:
+    return any(c.isdigit() for c in text)
 
 
-def _misspelt(name: str, rng: random.Random) -> str:
-    """One or two letters off, in the longest word, never its first letter."""
-    words = name.split()
-    i = max(range(len(words)), key=lambda k: len(words[k]))
-    word = words[i]
-    for _ in range(rng.choice((1, 1, 2))):
-        at = rng.randrange(1, len(word))
-        letter = word[at].lower()
-        others = (_VOWELS if letter in _VOWELS else _CONSONANTS).replace(letter, "")
-        changed = rng.choice((rng.choice(others), "", word[at] * 2))
-        word = word[:at] + changed + word[at + 1 :]
-    words[i] = word
-    return " ".join(words)
+def _far(new: str, old: str) -> bool:
+    """More than a slip, and at least half of the old one's letters and digits."""
+    return distance(new.lower(), old.lower()) >= max(SLIP + 1, sum(c.isalnum() for c in old) / 2)
+
+
+def _other_code(word: str, rng: random.Random) -> str:
+    """Other digits, of three signs or more; other letters too, unless digits are three and half of it."""
+    digits, letters = sum(c.isdigit() for c in word), sum(c.isalpha() for c in word)
+    kept = digits >= max(SLIP + 1, letters)
+    while True:
+        new = [_other_sign(c, rng) if c.isdigit() or (c.isalpha() and not kept) else c for c in word]
+        new += [rng.choice(_DIGITS) for _ in range(SLIP + 1 - digits - letters)]
+        if _far("".join(new), word):
+            return "".join(new)
+
+
+def _other_sign(sign: str, rng: random.Random) -> str:
+    if sign.isdigit():
+        return rng.choice(_DIGITS.replace(sign, ""))
+    other = rng.choice(_CONSONANTS.replace(sign.lower(), ""))
+    return other.upper() if sign.isupper() else other
+
+
+def _other_word(word: str, rng: random.Random) -> str:
+    """Invented syllables of about its length, in its capitals."""
+    while True:
+        new = ""
+        while len(new) < max(len(word) - 1, SLIP + 1):
+            new += rng.choice(_CONSONANTS) + rng.choice(_VOWELS) + rng.choice(_ENDS)
+        if _far(new, word):
+            return new.upper() if word.isupper() else new.capitalize() if word[0].isupper() else new
