@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 from served import engine_of, prompt, request, tiny_of, write_adapter
+from torch.nn import functional
 
 from tenure.model import compiled, precision
-from tenure.model.compiled import ROWS, can_compile, few_rows_product
+from tenure.model.compiled import ROWS, added_product, can_compile, few_rows_product, gated_product, normed_product
 from tenure.model.precision import NarrowWeight, PackedWeight, narrow, packing_of
 from tenure.model.requests import GenerationRequest, Sampling
 from tenure.types import AttachmentUse
@@ -61,16 +62,43 @@ def test_replies_are_multiplied_narrow_and_prompts_wide() -> None:
         weight_OI, bias_O, x_NI = torch.randn(64, 32).bfloat16().float(), torch.randn(64), torch.randn(5, 32)
         weight = narrow(weight_OI)
         assert isinstance(weight, NarrowWeight)
-        y_NO = weight.product(x_NI, bias_O, 2)
-        assert torch.equal(y_NO[:2], few_rows_product(x_NI[:2], weight.weight_OI) + bias_O)
-        assert torch.equal(y_NO[2:], weight.wide.product(x_NI[2:], bias_O))
+        replies_NO, prompts_NO = weight.product(x_NI, bias_O, replying=True), weight.product(x_NI, bias_O)
+        assert torch.equal(replies_NO, few_rows_product(x_NI, weight.weight_OI) + bias_O)
+        assert torch.equal(prompts_NO, weight.wide.product(x_NI, bias_O))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_stands_around_a_product_is_computed_right_and_row_by_row(shape: tuple[int, int]) -> None:
+    num_outputs, num_inputs = shape
+    with torch.inference_mode():
+        weight_OI, norm_I = torch.randn(shape).bfloat16(), torch.randn(num_inputs)
+        x_NI, before_NO = torch.randn(19, num_inputs), torch.randn(19, num_outputs)
+        both_N2I, eps = torch.randn(19, 2, num_inputs), torch.tensor(1e-5)
+        h_NI = functional.rms_norm(x_NI, (num_inputs,), norm_I, 1e-5)
+        a_NI = functional.silu(both_N2I[:, 0]) * both_N2I[:, 1]
+
+        def computed(rows: slice) -> tuple[torch.Tensor, ...]:
+            return (
+                added_product(x_NI[rows], before_NO[rows], weight_OI),
+                *normed_product(x_NI[rows], norm_I, eps, weight_OI),
+                *gated_product(both_N2I[rows], before_NO[rows], weight_OI),
+            )
+
+        wide_IO = weight_OI.float().T
+        expected = (before_NO + x_NI @ wide_IO, h_NI, h_NI @ wide_IO, a_NI, before_NO + a_NI @ wide_IO)
+        for found, wanted in zip(computed(slice(19)), expected, strict=True):
+            torch.testing.assert_close(found, wanted, atol=5e-4, rtol=1e-4)
+        alone = [torch.cat(parts) for parts in zip(*(computed(slice(i, i + 1)) for i in range(19)), strict=True)]
+        for number in (2, 3, 5, 8, 9, 17):
+            for found, own in zip(computed(slice(number)), alone, strict=True):
+                assert torch.equal(found, own[:number]), number
 
 
 def test_without_a_compiler_fp32_is_served_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: int) -> None:
+    def broken(_: str, __: int) -> None:
         raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr(compiled, "_product", broken)
+    monkeypatch.setattr(compiled, "_compiled", broken)
     can_compile.cache_clear()
     try:
         assert isinstance(narrow(torch.randn(64, 32).bfloat16().float()), PackedWeight)
@@ -80,7 +108,7 @@ def test_without_a_compiler_fp32_is_served_packed(monkeypatch: pytest.MonkeyPatc
 
 def test_a_compiler_that_computes_nonsense_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        compiled, "_product", lambda _: lambda x_NI, weight_OI: x_NI.new_zeros(len(x_NI), len(weight_OI))
+        compiled, "_compiled", lambda *_: lambda x_NI, weight_OI: x_NI.new_zeros(len(x_NI), len(weight_OI))
     )
     can_compile.cache_clear()
     try:
@@ -120,17 +148,17 @@ def test_eight_adapters_share_one_product_of_each_kind(
     kind_of = {id(weight.weight_OI): ("narrow", key) for key, weight in weights.items()}
     kind_of |= {id(weight.wide): ("wide", key) for key, weight in weights.items()}
     calls: Counter[tuple[str, str]] = Counter()
-    few, many = precision.few_rows_product, PackedWeight.product
+    few, many = compiled._in_parts, PackedWeight.product
 
-    def counted_few(x_NI: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
-        calls[kind_of[id(weight_OI)]] += 1
-        return few(x_NI, weight_OI)
+    def counted_few(name: str, rows: tuple[torch.Tensor, ...], fixed: tuple[torch.Tensor, ...]) -> Any:
+        calls[kind_of[id(fixed[-1])]] += 1
+        return few(name, rows, fixed)
 
-    def counted_many(weight: PackedWeight, *given: Any) -> torch.Tensor:
+    def counted_many(weight: PackedWeight, *given: Any, **more: Any) -> torch.Tensor:
         calls[kind_of[id(weight)]] += 1
-        return many(weight, *given)
+        return many(weight, *given, **more)
 
-    monkeypatch.setattr(precision, "few_rows_product", counted_few)
+    monkeypatch.setattr(compiled, "_in_parts", counted_few)
     monkeypatch.setattr(PackedWeight, "product", counted_many)
 
     def step() -> set[str]:
@@ -141,7 +169,7 @@ def test_eight_adapters_share_one_product_of_each_kind(
         assert set(calls) == {(kind, key) for kind in kinds for key in weights}
         return kinds
 
-    for i in range(8):
+    for i in range(8):  # no prompt begins like another, so all are read in one step
         engine.submit(request(i, 5 + i, 12, attachments=(AttachmentUse(f"a{i}"),)))
     assert [step(), step()] == [{"wide"}, {"narrow"}]
     engine.submit(request(9))

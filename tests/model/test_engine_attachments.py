@@ -66,10 +66,10 @@ class BaseProducts:
         self._patch.undo()
 
     def _counting(self, product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def counted(weight: Any, *args: Any) -> torch.Tensor:
+        def counted(weight: Any, *args: Any, **more: Any) -> torch.Tensor:
             if id(weight) in self._keys:
                 self.calls[self._keys[id(weight)]] += 1
-            return product(weight, *args)
+            return product(weight, *args, **more)
 
         return counted
 

@@ -118,6 +118,7 @@ class RunningBatch:
         self._weight_sets = weight_sets
         # Whole blocks, so that every block of a prompt is attended alike (see nn/row_attention.py).
         self._chunk_tokens = max(1, settings.prefill_chunk_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+        self._parts = network.compiles  # prompts and replies are different products
         self._stop_tokens = stop_tokens
         self._slots = Slots(
             num_layers=network.num_layers,
@@ -178,16 +179,22 @@ class RunningBatch:
         self.counters.num_cached_tokens += row.num_cached
 
     def _run(self, rows: Sequence[Row]) -> None:
-        """One forward call for rows of the same weight set; an error costs only the rows that it belongs to."""
+        """Rows of the same weight set, in one forward call, or in two where prompts and replies are different products.
+
+        An error costs only the rows that it belongs to.
+        """
         chosen = self._choose(rows)
-        try:
-            self._advance(chosen)
-        except Exception as error:  # the worker's edge: whatever a row provokes, the others go on
-            if len(chosen) == 1:
-                self._finish(chosen[0][0], "error", error=f"{type(error).__name__}: {error}")
-                return
-            for row, _ in chosen:
-                self._run([row])
+        apart = [[c for c in chosen if c[0].replying is kind] for kind in (True, False)] if self._parts else [chosen]
+        for call in apart:
+            try:
+                if call:
+                    self._advance(call)
+            except Exception as error:  # the worker's edge: whatever a row provokes, the others go on
+                if len(call) == 1:
+                    self._finish(call[0][0], "error", error=f"{type(error).__name__}: {error}")
+                else:
+                    for row, _ in call:
+                        self._run([row])
 
     def _choose(self, rows: Sequence[Row]) -> list[tuple[Row, int]]:
         """(row, tokens) of this step: replies in the order of their slots, then prompts as they came.
@@ -233,7 +240,7 @@ class RunningBatch:
             SlotAttention(self._slots, decoding, chunks),
             chosen[0][0].weight_set.weights,
             self._shelf.terms([(row.used, count) for row, count in chosen]),
-            num_replying=sum(count for row, count in chosen if row.replying),
+            replying=all(row.replying for row, _ in chosen),
         )
         hidden_NC = self._network.hidden(torch.tensor(tokens), torch.tensor(positions), plan)
         logits_nV = self._network.logits(hidden_NC, torch.tensor(ready, dtype=torch.long), plan) if ready else None

@@ -270,7 +270,7 @@ class Engine:
     @property
     def compiles(self) -> bool:
         """Whether replies are computed with compiled products, whose last bits are other ones than packed weights'."""
-        return any(layer.is_narrow for layer in self._network.layers.values())
+        return self._network.compiles
 
     @property
     def num_layers(self) -> int:

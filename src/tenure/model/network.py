@@ -55,6 +55,11 @@ class ServedNetwork:
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._cut: dict[int, Any] = {}
 
+    @property
+    def compiles(self) -> bool:
+        """Whether replies are computed with compiled products, apart from prompts."""
+        return any(layer.is_narrow for layer in self.layers.values())
+
     def _attach(self, linears: Mapping[str, nn.Linear]) -> AttachableLinear:
         layer = AttachableLinear(linears, self.desk, self.packing)
         self.layers[layer.key] = layer
@@ -76,8 +81,7 @@ class ServedNetwork:
     def logits(self, hidden_NC: Tensor, index_n: Tensor, plan: Plan) -> Tensor:
         """float32 logits [n, V] of a selection of the packed tokens."""
         terms = plan.terms.rows(index_n) if plan.terms is not None else None
-        num_replying = int((index_n < plan.num_replying).sum()) if plan.num_replying else 0  # they come first here too
-        self.desk.plan = Plan(plan.attention, plan.weights, terms, num_replying)
+        self.desk.plan = Plan(plan.attention, plan.weights, terms, plan.replying)
         try:
             logits: Tensor = self._head(hidden_NC[index_n]).float()
         finally:

@@ -2,8 +2,8 @@
 
 The choice is the model's `precision`; what is measured behind it is in docs/engine.md. Knows no layers; called by the
 served network when it is built and when weight deltas are merged.
-Shapes: N rows, I inputs, O outputs. Rows that continue a reply come first; a row's kind decides how it is multiplied,
-never its neighbours.
+Shapes: N rows, I inputs, O outputs. Rows that continue a reply are multiplied apart from those of prompts where that
+makes a difference; a row's kind decides how it is multiplied, never its neighbours.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Weight(Protocol):
         """What a step in which one reply goes on reads of it."""
         ...
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
-        """x W^T + b, [N, O]; the first `num_replying` rows continue replies, the others are of prompts."""
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, *, replying: bool = False) -> Tensor:
+        """x W^T + b, [N, O]; the rows continue replies, or are of prompts."""
         ...
 
 
@@ -62,7 +62,7 @@ class PlainWeight:
     def num_bytes_read(self) -> int:
         return self.num_bytes
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, *, replying: bool = False) -> Tensor:
         return functional.linear(x_NI, self.weight_OI, bias_O)
 
 
@@ -80,7 +80,7 @@ class PackedWeight:
     def num_bytes_read(self) -> int:
         return self.num_bytes
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, *, replying: bool = False) -> Tensor:
         if x_NI.shape[0] == 1 and x_NI.shape[1] > ONE_ROW_INPUTS:
             return self.product(torch.cat((x_NI, x_NI)), bias_O)[:1]
         y_NO: Tensor = _packed_linear(x_NI, self.packed, bias_O, "none", [], "")
@@ -105,13 +105,11 @@ class NarrowWeight:
     def num_bytes_read(self) -> int:
         return self.weight_OI.nbytes
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
-        if not num_replying:
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, *, replying: bool = False) -> Tensor:
+        if not replying:
             return self.wide.product(x_NI, bias_O)
-        y_NO = few_rows_product(x_NI[:num_replying], self.weight_OI)
-        if bias_O is not None:
-            y_NO = y_NO + bias_O
-        return y_NO if num_replying == len(x_NI) else torch.cat((y_NO, self.wide.product(x_NI[num_replying:], bias_O)))
+        y_NO = few_rows_product(x_NI, self.weight_OI)
+        return y_NO if bias_O is None else y_NO + bias_O
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ class Int8Weight:
     def num_bytes_read(self) -> int:
         return self.weight_OI.nbytes + self.scale_O.nbytes
 
-    def product(self, x_NI: Tensor, bias_O: Tensor | None, num_replying: int = 0) -> Tensor:
+    def product(self, x_NI: Tensor, bias_O: Tensor | None, *, replying: bool = False) -> Tensor:
         if x_NI.shape[0] <= INT8_ROWS:
             y_NO = torch._weight_int8pack_mm(x_NI, self.weight_OI, self.scale_O)
         else:

@@ -54,7 +54,7 @@ class EngineAnswerer:
     @property
     def precision(self) -> str:
         """What the version is served in, and whether replies use compiled products: one numeric setting."""
-        compiled = "-compiled" if self._house.engine.compiles else ""
+        compiled = "-compiled2" if self._house.engine.compiles else ""  # counted up when their bits change
         return f"{self._served.version.precision}{compiled}"
 
     def route(self, items: Sequence[Item], *, forced: bool = False) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tenure.model.nn.plan import Desk, Part, ServedModule
-from tenure.model.precision import NarrowWeight, Packing
+from tenure.model.nn.plan import Desk, Part, Plan, ServedModule
+from tenure.model.precision import NarrowWeight, Packing, Weight
 
 
 class AttachableLinear(ServedModule):
@@ -54,8 +54,21 @@ class AttachableLinear(ServedModule):
         plan = self._desk.plan
         assert plan is not None, "a served network runs only under a plan"
         x_NI = x.reshape(-1, self.in_features)
-        weight = plan.weights.get(self.key, self._weight) if plan.weights else self._weight
-        y_NO = weight.product(x_NI, self._bias, plan.num_replying)
+        y_NO = self._weight_of(plan).product(x_NI, self._bias, replying=plan.replying)
         if plan.terms is not None:
             y_NO = plan.terms.add(self.key, x_NI, y_NO)
         return y_NO.view(*x.shape[:-1], self.out_features)
+
+    def narrow(self, plan: Plan) -> Tensor | None:
+        """The weight [O, I] that replies of this plan read as bf16; None where they read another."""
+        weight = self._weight_of(plan)
+        return weight.weight_OI if isinstance(weight, NarrowWeight) else None
+
+    def finished(self, x_NI: Tensor, y_NO: Tensor, plan: Plan) -> Tensor:
+        """A product of x that was computed elsewhere, with bias and low-rank terms."""
+        if self._bias is not None:
+            y_NO = y_NO + self._bias
+        return y_NO if plan.terms is None else plan.terms.add(self.key, x_NI, y_NO)
+
+    def _weight_of(self, plan: Plan) -> Weight:
+        return plan.weights.get(self.key, self._weight) if plan.weights else self._weight

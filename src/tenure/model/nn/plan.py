@@ -119,13 +119,13 @@ class RowTerms:
 class Plan:
     """One forward call. `weights` replaces the base's by served layer (a weight set); empty is the base.
 
-    `num_replying`: so many of the packed tokens, the first ones, continue replies; the others are of prompts.
+    `replying`: the packed tokens continue replies, all of them.
     """
 
     attention: Attention
     weights: Mapping[str, Weight] = field(default_factory=dict)
     terms: RowTerms | None = None
-    num_replying: int = 0
+    replying: bool = False
     _rotations: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rotation(self, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
