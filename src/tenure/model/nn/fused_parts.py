@@ -120,7 +120,8 @@ class FusedLayer(ServedModule):
         narrow = [linear.narrow(plan) for linear in linears] if plan.replying else []
         if not narrow or any(weight is None for weight in narrow):
             between = hidden_states + attention(self.input_layernorm(hidden_states), position_embeddings, plan)[0]
-            return between + mlp(self.post_attention_layernorm(between))
+            after: Tensor = between + mlp(self.post_attention_layernorm(between))
+            return after
         qkv_w, out_w, gate_up_w, down_w = (weight for weight in narrow if weight is not None)
         x_NC = hidden_states[0]
         h_NC, qkv_NO = normed_product(x_NC, self.input_layernorm.weight, self.input_layernorm.eps, qkv_w)
