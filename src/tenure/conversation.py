@@ -27,7 +27,8 @@ Parse = Callable[[str], tuple[str, tuple[Mapping[str, Any], ...]]]
 class ChatCall:
     """One request. `raw_prompt` replaces the chat template (for /v1/completions); `model` is a name or a digest.
 
-    `passed_on` is the digest of the body that an upstream is handed, of which this knows but a part ("" elsewhere).
+    `passed_on` is the digest of the body that an upstream is handed, of which this knows but a part ("" elsewhere, and
+    without an idempotency key).
     """
 
     messages: tuple[Message, ...]

@@ -25,9 +25,8 @@ from tenure.types import AttachmentUse, Audience, Message, ModuleRef, Scope, Ver
 if TYPE_CHECKING:
     from tenure.modules.router import Choice, Router
 
-NUM_ASIDE = (
-    8  # versions that stay loaded though no alias points at them: those of an exam, and some that people ask by digest
-)
+# Versions that stay loaded though no alias points at them: those of an exam, and some that people ask by digest.
+NUM_ASIDE = 8
 
 
 @dataclass(frozen=True, slots=True)

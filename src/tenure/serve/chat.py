@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from tenure.conversation import ChatCall, ChatResult, Reply
 from tenure.errors import ModelError, NotFound
@@ -34,13 +33,6 @@ def begin(runtime: Runtime, call: ChatCall) -> Reply:
         return runtime.chat(call)
     except NotFound as error:
         raise UnknownModel(str(error)) from error
-
-
-def is_repeat(runtime: Runtime, call: ChatCall) -> bool:
-    """Whether this call's idempotency key has a reply already, which the runtime gives again without any model."""
-    scope = call.scope
-    key = call.idempotency_key
-    return bool(key) and runtime.store.ledger.repeated(f"{scope.tenant}/{scope.principal}", key) is not None
 
 
 def once(call: ChatCall) -> str:
@@ -91,12 +83,13 @@ def check_landed(landed: Landed) -> ChatResult:
 async def chat(request: Request, body: wire.ChatBody, principal: ChatAsker) -> Response:
     """Answer a conversation, whole or as server-sent events (`stream`)."""
     door = door_of(request)
-    if door.upstream is not None:
-        call = await door.upstream.call(request, body, principal)
-        if not await run_in_threadpool(is_repeat, door.runtime, call):
-            return await door.upstream.pass_on(request, body, call)
-    else:
+    if door.upstream is None:
         call = chat_call(request, body, principal, door.config.server)
+    else:
+        answered = await door.upstream.answered(request, body, principal)
+        if isinstance(answered, Response):
+            return answered
+        call = answered
     flight = door.flights.launch(lambda: begin(door.runtime, call), streaming=bool(body.stream), once=once(call))
     if body.stream:
         return await _streamed(door, flight, call, body)

@@ -6,14 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from tenure.conversation import ChatCall, Reply
 from tenure.model.requests import TokenEvent
 from tenure.serve import replies, wire
 from tenure.serve.access import ChatAsker
 from tenure.serve.asked import completion_call
-from tenure.serve.chat import begin, check_landed, is_repeat, once, provenance, reply_headers, usage_of
+from tenure.serve.chat import begin, check_landed, once, provenance, reply_headers, usage_of
 from tenure.serve.door import Door, door_of
 from tenure.serve.flights import Flight, Landed
 from tenure.serve.logprobs import old_logprobs
@@ -28,12 +27,13 @@ router = APIRouter(tags=["chat"])
 async def completions(request: Request, body: wire.CompletionBody, principal: ChatAsker) -> Response:
     """Continue a text, whole or as server-sent events (`stream`)."""
     door = door_of(request)
-    if door.upstream is not None:
-        call = await door.upstream.call(request, body, principal)
-        if not await run_in_threadpool(is_repeat, door.runtime, call):
-            return await door.upstream.pass_on(request, body, call)
-    else:
+    if door.upstream is None:
         call = completion_call(request, body, principal, door.config.server)
+    else:
+        answered = await door.upstream.answered(request, body, principal)
+        if isinstance(answered, Response):
+            return answered
+        call = answered
     flight = door.flights.launch(lambda: begin(door.runtime, call), streaming=bool(body.stream), once=once(call))
     if body.stream:
         try:

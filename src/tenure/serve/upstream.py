@@ -65,11 +65,30 @@ class Upstream:
         response = await self._send(self._client.build_request("GET", self.endpoint + path))
         return json_response(200, _parsed(response.text, self.endpoint))
 
-    async def call(self, request: Request, body: wire.ChatBody | wire.CompletionBody, principal: Principal) -> ChatCall:
-        """The request as the house understands it. Raises Unfit for a prompt that isn't one text."""
+    async def answered(
+        self, request: Request, body: wire.ChatBody | wire.CompletionBody, principal: Principal
+    ) -> Response | ChatCall:
+        """The upstream's reply; the call alone where its idempotency key has a reply, which the runtime gives again.
+
+        Raises Unfit for a prompt that isn't one text, UpstreamError.
+        """
+        call = await self._call(request, body, principal)
+        return call if await run_in_threadpool(self._is_repeat, call) else await self._pass_on(request, body, call)
+
+    def _is_repeat(self, call: ChatCall) -> bool:
+        who, key = f"{call.scope.tenant}/{call.scope.principal}", call.idempotency_key
+        return bool(key) and self._runtime.store.ledger.repeated(who, key) is not None
+
+    async def _call(
+        self, request: Request, body: wire.ChatBody | wire.CompletionBody, principal: Principal
+    ) -> ChatCall:
+        """The request as the house understands it."""
         prompt = prompt_of(body) if isinstance(body, wire.CompletionBody) else None
         said = map(words_of, body.messages) if isinstance(body, wire.ChatBody) else [Message("user", prompt or "")]
-        handed = {key: value for key, value in (await request.json()).items() if key not in SHOWING}
+        key, passed_on = idempotency_key(request), ""
+        if key:
+            handed = {name: value for name, value in (await request.json()).items() if name not in SHOWING}
+            passed_on = digest_bytes(json.dumps(handed, sort_keys=True).encode())
         return ChatCall(
             messages=tuple(said),
             scope=scope_of(principal, body.user),
@@ -78,12 +97,12 @@ class Upstream:
             memory=memory_wanted(request, body),
             learnable=body.store is not False if prompt is None else body.store is True,
             metadata=body.metadata or {},
-            idempotency_key=idempotency_key(request),
+            idempotency_key=key,
             raw_prompt=prompt,
-            passed_on=digest_bytes(json.dumps(handed, sort_keys=True).encode()),
+            passed_on=passed_on,
         )
 
-    async def pass_on(self, request: Request, body: wire.Generation, call: ChatCall) -> Response:
+    async def _pass_on(self, request: Request, body: wire.Generation, call: ChatCall) -> Response:
         """One completion through the upstream, kept in the ledger like an own one."""
         passage = await run_in_threadpool(begin_passage, self._runtime, self.endpoint, call, await request.json())
         url = f"{self.endpoint}{'/chat/completions' if call.raw_prompt is None else '/completions'}"
